@@ -1,0 +1,1 @@
+//! Numbers a designer can trust.

@@ -1,0 +1,1 @@
+//! One sequence model: its card, weights and file formats.

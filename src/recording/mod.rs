@@ -1,0 +1,1 @@
+//! Play to store to data sets.

@@ -1,0 +1,1 @@
+//! The compute worker, model assets, diagnostics, test harness.
