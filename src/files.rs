@@ -52,6 +52,14 @@ pub fn read_text(path: &Path, limit: u64, doing: &'static str) -> Result<String>
     })
 }
 
+/// Parses RON that people write: optional values need no `Some(..)`. Errors name file, line and column.
+pub fn parse_ron<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T> {
+    ron::Options::default()
+        .with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME)
+        .from_str(text)
+        .map_err(|e| Error::ron(file, &e))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

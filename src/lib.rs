@@ -1,4 +1,6 @@
-//! Learns from how a game is played and gives it back as NPC dialogue.
+//! Learns from how a game is played and gives it back as NPC dialogue, made on the player's own machine.
+//!
+//! See the README for a tour; [`SkaldPlugins`] is where a game begins.
 
 pub mod decode;
 pub mod dialogue;
@@ -8,6 +10,8 @@ pub mod files;
 pub mod job;
 pub mod model;
 pub mod nn;
+#[cfg(feature = "bevy")]
+mod plugins;
 pub mod recording;
 #[cfg(feature = "bevy")]
 pub mod runtime;
@@ -16,3 +20,20 @@ pub mod text;
 pub mod training;
 
 pub use error::{Error, Result};
+#[cfg(feature = "bevy")]
+pub use plugins::SkaldPlugins;
+
+/// What a game needs, in one line.
+#[cfg(feature = "bevy")]
+pub mod prelude {
+    pub use crate::SkaldPlugins;
+    pub use crate::decode::Sampling;
+    pub use crate::dialogue::{
+        Act, Ambience, Creature, Deeds, DialogueModel, ExchangeJudged, Goal, Item, KnownTo, Line, LineFailed,
+        LineFinished, LineGrew, LineJudged, LineOf, LineOutcome, LineStarted, Lines, LocatedIn, Memories,
+        Npc, Persona, Place, Player, Say, SentenceFinished, Speaker,
+    };
+    pub use crate::runtime::{
+        DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, SkaldDiagnosticsPlugin, SkaldSystems,
+    };
+}

@@ -1,1 +1,48 @@
-//! Personas, prompts, lines.
+//! NPC dialogue: personas, world facts, the world grammar, lines.
+//!
+//! What the player types is linked to what exists ([`link`]), the talk becomes a prompt ([`prompt`]), the
+//! model answers under a grammar made of the live world ([`grammar`]), and slots become names as the words
+//! come ([`Speech`]). The model never writes a name, so it cannot invent one.
+//!
+//! Not here: how sequences are decoded ([`crate::decode`]) or learned ([`crate::training`]).
+
+mod act;
+mod corpus;
+#[cfg(feature = "bevy")]
+mod facts;
+pub mod grammar;
+mod ground;
+pub mod link;
+mod memory;
+mod persona;
+#[cfg(feature = "bevy")]
+pub mod plugin;
+pub mod prompt;
+mod slot;
+mod source;
+mod speak;
+#[cfg(feature = "bevy")]
+mod voices;
+mod world;
+
+pub use act::Act;
+pub use corpus::{Corpus, CorpusTurn, Dialogue, unique_slots};
+#[cfg(feature = "bevy")]
+pub use facts::{Ambience, Creature, Deeds, Facts, Item, KnownTo, LocatedIn, Place, Player};
+pub use ground::{GoalState, Ground, LineGround};
+pub use memory::{Exchange, Focus, Memory};
+pub use persona::{Goal, Mood, Persona};
+#[cfg(feature = "bevy")]
+pub use plugin::{
+    DialogueConfig, DialogueModel, DialoguePlugin, ExchangeJudged, Line, LineFailed, LineFinished, LineGrew,
+    LineJudged, LineOf, LineStarted, Lines, Memories, Npc, PersonaLoader, Say, SentenceFinished, Speaker,
+};
+pub use slot::{Piece, Slot, pieces, slots_of};
+pub use source::{
+    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, tokenizer_lines,
+};
+pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};
+pub use world::{
+    CreatureFact, ItemFact, PersonFact, PlaceFact, PlayerFact, World, compass, definite, indefinite,
+    number_word,
+};

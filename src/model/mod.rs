@@ -1,1 +1,16 @@
-//! One sequence model: its card, weights and file formats.
+//! One sequence model: its shape, its weights, training and inference networks, and the checkpoint on disk.
+//!
+//! [`Transformer`] learns, [`Decoder`] speaks; they agree to 1e-4. Not here: how sequences are scheduled
+//! ([`crate::decode`]) or fitted ([`crate::training`]).
+
+mod checkpoint;
+mod config;
+mod decoder;
+mod transformer;
+mod weights;
+
+pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
+pub use config::TransformerConfig;
+pub use decoder::{Decoder, KvCache, Row, Scratch};
+pub use transformer::Transformer;
+pub use weights::{StoredAs, Weights};

@@ -1,1 +1,11 @@
-//! Layers that differentiate, losses, optimisers.
+//! Layers that differentiate, losses, optimisers, devices. Knows nothing of models or text.
+
+mod device;
+mod layers;
+pub mod optim;
+
+pub use device::DeviceChoice;
+pub use layers::{
+    Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,
+    rope_table, silu, softmax, swiglu,
+};

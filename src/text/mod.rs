@@ -1,1 +1,11 @@
-//! Cleaning, tokenizers.
+//! Text: cleaning, letter case, doubles, the tokenizer. Not here: what the words mean.
+
+mod case;
+mod clean;
+mod dedup;
+mod tokenizer;
+
+pub use case::{Truecase, fold};
+pub use clean::{LONGEST_SAID, clean_line, clean_player, normalise};
+pub use dedup::group_by_shared_lines;
+pub use tokenizer::{BASE_SPECIALS, DecodeStream, Tokenizer};

@@ -1,0 +1,169 @@
+//! [`WorldGrammar`]: what an NPC may say next, given the world as they know it.
+
+use super::act::Act;
+use super::ground::{GoalState, Ground, LineGround};
+use super::persona::{Goal, Persona};
+use super::prompt::END;
+use super::slot::Slot;
+use crate::decode::Constraint;
+use crate::text::{Tokenizer, fold};
+
+/// After how many tokens a line that was said before must go another way.
+const SAME_START: usize = 3;
+/// The fewest tokens of a line.
+const SHORTEST: usize = 3;
+
+/// Constrains an answer: an act that is possible now, then words and slots that can be filled.
+pub struct WorldGrammar {
+    ground: Ground,
+    acts: Vec<(Act, f32)>,
+    said: Vec<String>,
+    // Known once the tokenizer is:
+    act_tokens: Vec<(usize, Act, f32)>,
+    slot_tokens: Vec<(usize, Slot)>,
+    special: Vec<usize>,
+    end: Option<usize>,
+    said_tokens: Vec<Vec<u32>>,
+    // Grows with the line:
+    act: Option<Act>,
+    line: LineGround,
+    words: Vec<u32>,
+}
+
+impl WorldGrammar {
+    /// The grammar of one line. `said` are lines that must not come again.
+    pub fn new(persona: &Persona, ground: Ground, said: impl Iterator<Item = String>) -> Self {
+        let acts =
+            Act::ALL.iter().copied().filter(|&act| persona.allows(act) && possible(act, persona, &ground));
+        let acts: Vec<(Act, f32)> = acts.map(|act| (act, persona.mood.bias(act))).collect();
+        Self {
+            acts,
+            ground,
+            said: said.collect(),
+            act_tokens: Vec::new(),
+            slot_tokens: Vec::new(),
+            special: Vec::new(),
+            end: None,
+            said_tokens: Vec::new(),
+            act: None,
+            line: LineGround::default(),
+            words: Vec::new(),
+        }
+    }
+
+    fn allows(&self, slot: Slot) -> bool {
+        // Three times the same slot in a line is a stutter.
+        self.line.used.iter().filter(|used| **used == slot).count() < 2
+            && self.ground.allows(slot, &self.line)
+            && (self.act != Some(Act::Offer) || in_offer(slot, &self.ground))
+            && (slot != Slot::Reward || !matches!(self.ground.goal, GoalState::None))
+    }
+}
+
+/// Whether an act makes sense in the world as it is.
+fn possible(act: Act, persona: &Persona, ground: &Ground) -> bool {
+    match act {
+        Act::Offer => matches!(ground.goal, GoalState::Open(_) | GoalState::Active(_)),
+        Act::Praise => ground.text(Slot::Deed).is_some(),
+        Act::KeepSecret => !persona.secrets.is_empty(),
+        _ => true,
+    }
+}
+
+/// An offer may only speak of what its quest is about.
+fn in_offer(slot: Slot, ground: &Ground) -> bool {
+    use Slot as S;
+    let Some(goal) = ground.goal.goal() else { return false };
+    let subject = match goal {
+        Goal::Fetch { item, .. } => ground.focus.item.as_ref() == Some(item),
+        Goal::Deliver { item, to, .. } => {
+            ground.focus.item.as_ref() == Some(item) && ground.focus.person.as_ref() == Some(to)
+        }
+        Goal::Slay { creature, .. } => ground.focus.creature.as_ref() == Some(creature),
+        Goal::Visit { place, .. } => ground.focus.place.as_ref() == Some(place),
+    };
+    match slot {
+        S::Item | S::AnItem => subject && matches!(goal, Goal::Fetch { .. } | Goal::Deliver { .. }),
+        S::ItemPlace => subject && matches!(goal, Goal::Fetch { .. }),
+        S::Person | S::PersonRole | S::PersonPlace => subject && matches!(goal, Goal::Deliver { .. }),
+        S::Creature | S::ACreature | S::CreaturePlace => subject && matches!(goal, Goal::Slay { .. }),
+        S::Place => subject && matches!(goal, Goal::Visit { .. }),
+        S::Direction => subject,
+        S::Deed | S::Price => false,
+        _ => true,
+    }
+}
+
+impl Constraint for WorldGrammar {
+    fn begin(&mut self, tokenizer: &Tokenizer) {
+        let id = |token: &str| tokenizer.id(token).map(|id| id as usize);
+        self.act_tokens =
+            self.acts.iter().filter_map(|&(a, bias)| Some((id(&a.token())?, a, bias))).collect();
+        self.slot_tokens = Slot::ALL.iter().filter_map(|&slot| Some((id(&slot.token())?, slot))).collect();
+        self.special = (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_special(id as u32)).collect();
+        self.end = id(END);
+        let said = self.said.iter().filter_map(|line| tokenizer.encode(&fold(line)).ok());
+        self.said_tokens = said.collect();
+    }
+
+    fn mask(&mut self, logits: &mut [f32]) {
+        let Some(_) = self.act else {
+            let allowed: Vec<(usize, f32)> = self
+                .act_tokens
+                .iter()
+                .filter_map(|&(id, _, bias)| Some((id, logits.get(id)? + bias)))
+                .collect();
+            logits.fill(f32::NEG_INFINITY);
+            for (id, logit) in allowed {
+                logits[id] = logit;
+            }
+            return;
+        };
+        let mut keep: Vec<usize> =
+            self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot)).map(|(id, _)| *id).collect();
+        if self.words.len() >= SHORTEST {
+            keep.extend(self.end);
+        }
+        let kept: Vec<(usize, f32)> = keep.iter().filter_map(|&id| Some((id, *logits.get(id)?))).collect();
+        for &id in &self.special {
+            if let Some(logit) = logits.get_mut(id) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        for (id, logit) in kept {
+            logits[id] = logit;
+        }
+        let at = self.words.len();
+        for said in &self.said_tokens {
+            // Short lines part at their last token, longer ones early, so that the rest can differ freely.
+            if at == SAME_START.min(said.len().saturating_sub(1)) && said.starts_with(&self.words) {
+                if let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize)) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, token: u32) -> bool {
+        let token = token as usize;
+        if self.act.is_none() {
+            self.act = self.act_tokens.iter().find(|(id, ..)| *id == token).map(|(_, act, _)| *act);
+            return self.act.is_none();
+        }
+        if self.end == Some(token) {
+            return true;
+        }
+        if let Some((_, slot)) = self.slot_tokens.iter().find(|(id, _)| *id == token) {
+            let _ = self.ground.fill(*slot, &mut self.line);
+        }
+        self.words.push(token as u32);
+        false
+    }
+
+    fn rule(&self) -> String {
+        match self.act {
+            None => "an act that the persona allows and the world makes possible".into(),
+            Some(act) => format!("a word of an {act} line whose slots the world can fill"),
+        }
+    }
+}

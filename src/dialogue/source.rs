@@ -1,0 +1,356 @@
+//! Training samples from the written corpus and from recorded play.
+//!
+//! Both become the same sequences ([`super::prompt`]). What varies in a game and does not change the
+//! answer is drawn anew every epoch: which paraphrase the player uses, how carefully they type, what
+//! else is true. Recorded lines that a player read count; those they skipped do not.
+
+use super::act::Act;
+use super::corpus::{Corpus, CorpusTurn, Dialogue, one_in_ten};
+use super::memory::Exchange;
+use super::prompt::{ANY_VOICE, QUESTS, Setting, head, npc_turn, player_turn};
+use super::slot::Slot;
+use crate::error::{Error, Result};
+use crate::seed::{Seed, Stream};
+use crate::text::{Tokenizer, normalise};
+use crate::training::{DataSets, Sample, SampleSource};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What the samples are made like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DialogueData {
+    /// How much predicting the player's own words counts (the NPC's count 1).
+    pub player_weight: f32,
+    /// How much a recorded line that was read counts.
+    pub recorded_weight: f32,
+    /// How often a voice is hidden, so that the model also learns to speak for a voice it does not know.
+    pub voice_dropout: f32,
+}
+
+impl Default for DialogueData {
+    fn default() -> Self {
+        Self { player_weight: 0.1, recorded_weight: 0.5, voice_dropout: 0.1 }
+    }
+}
+
+impl DialogueData {
+    /// Refuses what makes no sense, naming the field.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let fields = [
+            ("player_weight", self.player_weight),
+            ("recorded_weight", self.recorded_weight),
+            ("voice_dropout", self.voice_dropout),
+        ];
+        match fields.iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            Some((field, value)) => {
+                Err(Error::config(file, *field, format!("{value} is out of range"), "choose 0 to 1"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a player took a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LineOutcome {
+    /// They read it to its end.
+    Read,
+    /// They clicked it away.
+    Skipped,
+}
+
+/// An exchange as it is recorded (kind [`RecordedExchange::KIND`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedExchange {
+    /// Who spoke.
+    pub npc: String,
+    /// Which talk of the session; samples of a talk stay in one split.
+    pub talk: u64,
+    /// What was true before the first word.
+    pub setting: Setting,
+    /// The exchanges the model had seen.
+    pub before: Vec<Exchange>,
+    /// What was said.
+    pub exchange: Exchange,
+    /// How it was taken.
+    pub outcome: LineOutcome,
+    /// Whether an authored fallback stood in for the model.
+    pub fallback: bool,
+}
+
+impl RecordedExchange {
+    /// The event kind under which exchanges stand in a store.
+    pub const KIND: &'static str = "exchange";
+}
+
+/// What became of the rows of a data set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DialogueReport {
+    /// Written dialogues in the training part.
+    pub corpus_train: usize,
+    /// Written dialogues held out.
+    pub corpus_validation: usize,
+    /// Written dialogues dropped as doubles.
+    pub corpus_duplicates: usize,
+    /// Recorded exchanges in the training part.
+    pub recorded_train: usize,
+    /// Recorded exchanges held out.
+    pub recorded_validation: usize,
+    /// Recorded exchanges dropped because the player skipped the line.
+    pub recorded_skipped: usize,
+    /// Dropped because an authored fallback stood in.
+    pub recorded_fallback: usize,
+    /// Dropped because the same was recorded before.
+    pub recorded_duplicates: usize,
+}
+
+enum Item {
+    Written(Dialogue),
+    Recorded(RecordedExchange),
+}
+
+/// Samples of dialogue. See the module's documentation.
+pub struct DialogueSource {
+    items: Vec<Item>,
+    tokenizer: Arc<Tokenizer>,
+    data: DialogueData,
+    hash: String,
+}
+
+/// Splits corpus and recordings and makes the two sources. `recorded` carries each exchange with the name
+/// of its session. Fails when either part is empty, or when a held-out line is in the training part.
+pub fn data_sets(
+    corpus: &Corpus,
+    recorded: Vec<(String, RecordedExchange)>,
+    tokenizer: &Arc<Tokenizer>,
+    data: &DialogueData,
+) -> Result<(DataSets, DialogueReport)> {
+    let mut report = DialogueReport { corpus_duplicates: corpus.duplicates, ..DialogueReport::default() };
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
+    let mut held_lines = HashSet::new();
+    for (dialogue, held) in corpus.dialogues.iter().zip(corpus.held_out()) {
+        if held {
+            held_lines.extend(dialogue.lines().map(|(_, line)| normalise(line)));
+            validation.push(Item::Written(dialogue.clone()));
+        } else {
+            train.push(Item::Written(dialogue.clone()));
+        }
+    }
+    (report.corpus_train, report.corpus_validation) = (train.len(), validation.len());
+    let mut seen = HashSet::new();
+    // A recorded talk that repeats a held-out line is held out with it.
+    let key = |session: &str, e: &RecordedExchange| format!("{session}/{}/{}", e.npc, e.talk);
+    let held_talks: HashSet<String> = recorded
+        .iter()
+        .filter(|(_, e)| {
+            let lines = e.before.iter().chain([&e.exchange]);
+            lines.map(|x| normalise(&x.line)).any(|line| held_lines.contains(&line))
+        })
+        .map(|(session, e)| key(session, e))
+        .collect();
+    // Talks that share a line stay together, as written dialogues do; one key a line is enough for that.
+    let mut held_recorded = HashSet::new();
+    for (session, e) in &recorded {
+        if held_talks.contains(&key(session, e)) {
+            held_recorded.insert(normalise(&e.exchange.line));
+        }
+    }
+    let train_lines: HashSet<String> = train
+        .iter()
+        .flat_map(|item| match item {
+            Item::Written(dialogue) => dialogue.lines().map(|(_, line)| normalise(line)).collect::<Vec<_>>(),
+            Item::Recorded(_) => Vec::new(),
+        })
+        .collect();
+    for (_, exchange) in recorded {
+        let line = normalise(&exchange.exchange.line);
+        if exchange.fallback {
+            report.recorded_fallback += 1;
+        } else if exchange.outcome == LineOutcome::Skipped {
+            report.recorded_skipped += 1;
+        } else if !seen.insert((normalise(&exchange.exchange.player), line.clone())) {
+            report.recorded_duplicates += 1;
+        } else if held_lines.contains(&line)
+            || (!train_lines.contains(&line) && (held_recorded.contains(&line) || one_in_ten(&line)))
+        {
+            report.recorded_validation += 1;
+            validation.push(Item::Recorded(exchange));
+        } else {
+            report.recorded_train += 1;
+            train.push(Item::Recorded(exchange));
+        }
+    }
+    for (part, items) in [("training", &train), ("validation", &validation)] {
+        if items.is_empty() {
+            return Err(Error::Data {
+                source_name: format!("{} dialogues", corpus.dialogues.len()),
+                reason: format!("the {part} part is empty"),
+                remedy: "give more dialogues; about one in ten is held out".into(),
+            });
+        }
+    }
+    let source = |items| DialogueSource::new(items, tokenizer, data);
+    let (train, validation) = (source(train), source(validation));
+    let known: HashSet<String> = train.lines().map(normalise).collect();
+    if let Some(line) = validation.lines().find(|line| known.contains(&normalise(line))) {
+        return Err(Error::Data {
+            source_name: "data set".into(),
+            reason: format!("the held-out line `{line}` is also in the training part"),
+            remedy: "please report this with the data".into(),
+        });
+    }
+    Ok((DataSets { train: Box::new(train), validation: Box::new(validation) }, report))
+}
+
+/// Every text a tokenizer for this corpus should see: paraphrases and lines, folded.
+pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (dialogue, held) in corpus.dialogues.iter().zip(corpus.held_out()) {
+        if held {
+            continue;
+        }
+        for turn in &dialogue.turns {
+            match turn {
+                CorpusTurn::Player { says } => lines.extend(says.iter().map(|text| crate::text::fold(text))),
+                CorpusTurn::Npc { says, .. } => lines.push(crate::text::fold(says)),
+            }
+        }
+    }
+    lines
+}
+
+impl DialogueSource {
+    fn new(items: Vec<Item>, tokenizer: &Arc<Tokenizer>, data: &DialogueData) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for item in &items {
+            let text = match item {
+                Item::Written(dialogue) => serde_json::to_string(dialogue),
+                Item::Recorded(exchange) => serde_json::to_string(exchange),
+            };
+            hasher.update(text.unwrap_or_default().as_bytes());
+            hasher.update(b"\n");
+        }
+        let hash = hasher.finalize().to_hex().to_string();
+        Self { items, tokenizer: Arc::clone(tokenizer), data: data.clone(), hash }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().flat_map(|item| match item {
+            Item::Written(dialogue) => dialogue.lines().map(|(_, line)| line).collect::<Vec<_>>(),
+            Item::Recorded(exchange) => vec![exchange.exchange.line.as_str()],
+        })
+    }
+
+    fn build(&self, index: usize, noise: &mut Stream, augment: bool) -> Sample {
+        let mut sample = Writer { tokenizer: &self.tokenizer, ids: Vec::new(), loss: Vec::new() };
+        let player_weight = if augment { self.data.player_weight } else { 0.0 };
+        match &self.items[index] {
+            Item::Written(dialogue) => {
+                let mut setting = setting(dialogue, noise);
+                if augment && noise.chance(self.data.voice_dropout) {
+                    setting.voice = ANY_VOICE.into();
+                }
+                sample.push(&head(&setting), 0.0);
+                for turn in &dialogue.turns {
+                    match turn {
+                        CorpusTurn::Player { says } => {
+                            let said = noise.pick(says).map_or("", String::as_str);
+                            let said = if augment { typed(said, noise) } else { said.to_owned() };
+                            sample.push(&player_turn(&said), player_weight);
+                        }
+                        CorpusTurn::Npc { act, says, .. } => sample.push(&npc_turn(*act, says), 1.0),
+                    }
+                }
+            }
+            Item::Recorded(recorded) => {
+                sample.push(&head(&recorded.setting), 0.0);
+                for exchange in &recorded.before {
+                    sample.push(&player_turn(&exchange.player), 0.0);
+                    sample.push(&npc_turn(exchange.act, &exchange.line), 0.0);
+                }
+                let exchange = &recorded.exchange;
+                sample.push(&player_turn(&exchange.player), 0.0);
+                sample.push(&npc_turn(exchange.act, &exchange.line), self.data.recorded_weight);
+            }
+        }
+        if let Some(first) = sample.loss.first_mut() {
+            *first = 0.0;
+        }
+        Sample { ids: sample.ids, loss: sample.loss }
+    }
+}
+
+struct Writer<'a> {
+    tokenizer: &'a Tokenizer,
+    ids: Vec<u32>,
+    loss: Vec<f32>,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, text: &str, weight: f32) {
+        // The texts were checked when they were read; one that cannot be encoded adds nothing.
+        let ids = self.tokenizer.encode(text).unwrap_or_default();
+        self.loss.extend(ids.iter().map(|_| weight));
+        self.ids.extend(ids);
+    }
+}
+
+impl SampleSource for DialogueSource {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn sample(&self, index: usize, noise: &mut Stream) -> Sample {
+        self.build(index, noise, true)
+    }
+
+    fn fixed(&self, index: usize) -> Sample {
+        self.build(index, &mut Seed::new(0).derive("held out").derive_index(index as u64).stream(), false)
+    }
+
+    fn hash(&self) -> String {
+        self.hash.clone()
+    }
+}
+
+/// What was true when a written dialogue took place: what it needs, and otherwise anything.
+fn setting(dialogue: &Dialogue, noise: &mut Stream) -> Setting {
+    let situation = dialogue.situation.as_str();
+    let known = match situation {
+        "greeting_known" => true,
+        "greeting_stranger" => false,
+        "who_are_you" => noise.chance(0.2),
+        _ => noise.chance(0.5),
+    };
+    let offers = dialogue.lines().any(|(act, _)| act == Act::Offer);
+    let quest = match situation {
+        "work_none" => "none",
+        "quest_progress" => "active",
+        "quest_done" => "done",
+        "quest_accept" | "quest_decline" => noise.pick(&QUESTS[1..6]).copied().unwrap_or("active"),
+        _ => match situation.strip_prefix("work_").filter(|kind| QUESTS.contains(kind)) {
+            Some(kind) => kind,
+            None if offers => QUESTS[1 + noise.below(4)],
+            None => QUESTS[if noise.chance(0.4) { 0 } else { noise.below(6) }],
+        },
+    };
+    Setting {
+        voice: dialogue.voice.clone(),
+        known,
+        deed: dialogue.uses(Slot::Deed) || noise.chance(0.3),
+        quest: quest.to_owned(),
+    }
+}
+
+/// What the player wrote, typed more or less carefully.
+fn typed(text: &str, noise: &mut Stream) -> String {
+    if noise.chance(0.25) {
+        text.trim_end_matches(['.', '?', '!']).to_owned()
+    } else if noise.chance(0.1) {
+        text.replace([',', '\''], "")
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,99 @@
+//! [`ModelAsset`]: a checkpoint directory as a Bevy asset.
+//!
+//! The asset's path is the directory's `skald.ron`, which is written last and names the hashes of the other
+//! files: a directory that is being replaced is either the old model or the new one, never a mix. With
+//! Bevy's `file_watcher` feature a replaced checkpoint is loaded while the game runs; every line started
+//! after that is spoken by the new model. One that does not load leaves the old one in place.
+
+use crate::decode::LoadedModel;
+use crate::error::Error;
+use crate::model::Checkpoint;
+use bevy::asset::io::{AssetSourceBuilder, Reader};
+use bevy::asset::{AssetLoader, AssetPath, LoadContext, ReadAssetBytesError};
+use bevy::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model in memory, ready to be decoded. Immutable.
+#[derive(Asset, TypePath, Clone)]
+pub struct ModelAsset {
+    /// The model.
+    pub model: Arc<LoadedModel>,
+}
+
+/// Why a model did not load.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelLoaderError {
+    /// The `skald.ron` itself could not be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Another file of the directory could not be read.
+    #[error("could not read {file}: {source}, put the whole checkpoint directory there")]
+    Part {
+        /// Which file.
+        file: PathBuf,
+        /// What the asset system said.
+        #[source]
+        source: Box<ReadAssetBytesError>,
+    },
+    /// The files are there but make no model.
+    #[error(transparent)]
+    Model(#[from] Error),
+}
+
+/// Loads a checkpoint directory through its `skald.ron`.
+#[derive(Default, TypePath)]
+pub struct ModelLoader;
+
+impl AssetLoader for ModelLoader {
+    type Asset = ModelAsset;
+    type Settings = ();
+    type Error = ModelLoaderError;
+
+    async fn load(
+        &self,
+        reader: &mut dyn Reader,
+        _settings: &(),
+        context: &mut LoadContext<'_>,
+    ) -> Result<ModelAsset, ModelLoaderError> {
+        let mut card = Vec::new();
+        reader.read_to_end(&mut card).await?;
+        let path = context.path().clone_owned();
+        let mut part = async |file: &str| {
+            let sibling: AssetPath<'static> = path
+                .resolve_embed_str(file)
+                .map_err(|e| ModelLoaderError::Model(Error::backend("finding the checkpoint's files", e)))?;
+            context.read_asset_bytes(sibling).await.map_err(|source| ModelLoaderError::Part {
+                file: path.path().with_file_name(file),
+                source: Box::new(source),
+            })
+        };
+        let config = part("config.json").await?;
+        let weights = part("model.safetensors").await?;
+        let tokenizer = part("tokenizer.json").await?;
+        let name = path.path().parent().unwrap_or(Path::new("model")).display().to_string();
+        let checkpoint = Checkpoint::from_parts(&name, &config, &weights, &tokenizer, &card)?;
+        Ok(ModelAsset { model: Arc::new(LoadedModel::new(&checkpoint)?) })
+    }
+
+    fn extensions(&self) -> &[&str] {
+        &["skald.ron"]
+    }
+}
+
+/// Lets an [`App`] load models from directories outside its assets.
+pub trait ModelDirectoryAppExt {
+    /// Makes the checkpoint directory `dir` loadable as `name://skald.ron`, and returns that path.
+    /// Must be called before `AssetPlugin` (or `DefaultPlugins`) is added.
+    fn register_model_directory(&mut self, name: &'static str, dir: impl AsRef<Path>) -> String;
+}
+
+impl ModelDirectoryAppExt for App {
+    fn register_model_directory(&mut self, name: &'static str, dir: impl AsRef<Path>) -> String {
+        let dir = std::path::absolute(dir.as_ref()).unwrap_or_else(|_| dir.as_ref().to_owned());
+        let source = AssetSourceBuilder::platform_default(&dir.to_string_lossy(), None);
+        self.register_asset_source(name, source);
+        format!("{name}://skald.ron")
+    }
+}

@@ -1,0 +1,219 @@
+//! [`TrainingConfig`]: a training run, as a RON file.
+
+use crate::error::{Error, Result};
+use crate::model::{StoredAs, TransformerConfig};
+use crate::nn::optim::AdamWConfig;
+use serde::{Deserialize, Serialize};
+
+/// A training run. Unknown fields are refused with their line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// The network's shape.
+    pub model: ModelShape,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerKind,
+    /// Derives every random stream.
+    #[serde(default)]
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Length of a packed row, in tokens.
+    pub sequence: usize,
+    /// Rows in a batch.
+    pub rows: usize,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: AdamWConfig,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// The learning rate at the end.
+    #[serde(default)]
+    pub min_learning_rate: f64,
+    /// Steps over which the rate rises from 0.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// How the rate falls afterwards.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// The highest global gradient norm (0: any).
+    #[serde(default = "one")]
+    pub clip_norm: f64,
+    /// The share of activations dropped.
+    #[serde(default)]
+    pub dropout: f32,
+    /// How much of each target is spread over the vocabulary.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// Steps between two validations.
+    pub validate_every: u64,
+    /// Steps between two resume points.
+    pub checkpoint_every: u64,
+    /// Validations without improvement before training stops early (0: never).
+    #[serde(default)]
+    pub patience: u64,
+    /// How the model is stored.
+    #[serde(default)]
+    pub stored_as: StoredAs,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// The network's shape, but for what the vocabulary decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// The longest context of the model, in tokens.
+    pub context: usize,
+}
+
+/// How text becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenizerKind {
+    /// A token a character.
+    Characters,
+    /// Byte-level BPE with this many tokens, special ones included.
+    Bpe(usize),
+}
+
+/// How the learning rate falls after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Schedule {
+    /// Half a cosine.
+    #[default]
+    Cosine,
+    /// A straight line.
+    Linear,
+    /// It does not.
+    Constant,
+}
+
+impl TrainingConfig {
+    /// Reads a config. `file` is for messages.
+    pub fn from_ron(text: &str, file: &str) -> Result<Self> {
+        let config: Self = crate::files::parse_ron(text, file)?;
+        config.validate(file)?;
+        Ok(config)
+    }
+
+    /// Refuses what makes no run, naming the field.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let share = |value: f32| (0.0..1.0).contains(&value);
+        let adam = &self.optimizer;
+        let rules = [
+            ("steps", (1..=1_000_000_000).contains(&self.steps), "1 or more"),
+            ("sequence", (2..=1 << 16).contains(&self.sequence), "2 to 65536"),
+            ("sequence", self.sequence <= self.model.context, "at most `model.context`"),
+            ("rows", (1..=1 << 14).contains(&self.rows), "1 to 16384"),
+            ("learning_rate", self.learning_rate > 0.0 && self.learning_rate <= 10.0, "above 0"),
+            (
+                "min_learning_rate",
+                (0.0..=self.learning_rate).contains(&self.min_learning_rate),
+                "0 to `learning_rate`",
+            ),
+            ("warmup_steps", self.warmup_steps < self.steps, "less than `steps`"),
+            ("clip_norm", self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "0 or more"),
+            ("dropout", share(self.dropout), "0 or more, below 1"),
+            ("label_smoothing", share(self.label_smoothing), "0 or more, below 1"),
+            ("validate_every", self.validate_every > 0, "1 or more"),
+            ("checkpoint_every", self.checkpoint_every > 0, "1 or more"),
+            ("optimizer.beta1", (0.0..1.0).contains(&adam.beta1), "0 or more, below 1"),
+            ("optimizer.beta2", (0.0..1.0).contains(&adam.beta2), "0 or more, below 1"),
+            ("optimizer.eps", adam.eps > 0.0, "above 0"),
+            ("optimizer.weight_decay", (0.0..10.0).contains(&adam.weight_decay), "0 or more, below 10"),
+        ];
+        if let Some((field, _, range)) = rules.iter().find(|(_, holds, _)| !holds) {
+            return Err(Error::config(file, *field, "the value is out of range", format!("choose {range}")));
+        }
+        self.transformer(1).validate(file)
+    }
+
+    /// The network's shape for a vocabulary of this size.
+    pub fn transformer(&self, vocab_size: usize) -> TransformerConfig {
+        let model = &self.model;
+        TransformerConfig {
+            vocab_size,
+            hidden_size: model.hidden_size,
+            intermediate_size: model.intermediate_size,
+            num_hidden_layers: model.layers,
+            num_attention_heads: model.heads,
+            num_key_value_heads: model.kv_heads,
+            head_dim: model.hidden_size.checked_div(model.heads).unwrap_or(0),
+            max_position_embeddings: model.context,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: true,
+        }
+    }
+
+    /// The learning rate of a step, the first being 1.
+    pub fn rate(&self, step: u64) -> f64 {
+        if step <= self.warmup_steps {
+            return self.learning_rate * step as f64 / self.warmup_steps as f64;
+        }
+        let left = (self.steps - self.warmup_steps).max(1) as f64;
+        let done = ((step - self.warmup_steps) as f64 / left).min(1.0);
+        let share = match self.schedule {
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Schedule::Linear => 1.0 - done,
+            Schedule::Constant => 1.0,
+        };
+        self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * share
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn small() -> TrainingConfig {
+        TrainingConfig::from_ron(
+            "(model: (hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 24, context: 32),
+              tokenizer: Characters, steps: 20, sequence: 16, rows: 2, learning_rate: 0.01,
+              warmup_steps: 4, dropout: 0.1, validate_every: 5, checkpoint_every: 7, stored_as: F32)",
+            "small.ron",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_rate_rises_and_falls() {
+        let config = small();
+        assert!((config.rate(2) - 0.005).abs() < 1e-12);
+        assert!((config.rate(4) - 0.01).abs() < 1e-12);
+        assert!((config.rate(12) - 0.005).abs() < 1e-12);
+        assert!(config.rate(20) < 1e-12);
+        let linear = TrainingConfig { schedule: Schedule::Linear, min_learning_rate: 0.002, ..config };
+        assert!((linear.rate(12) - 0.006).abs() < 1e-12);
+    }
+
+    #[test]
+    fn senseless_configs_are_refused_by_field() {
+        let text = ron::to_string(&small()).unwrap();
+        for (from, to, field) in [
+            ("steps:20", "steps:0", "steps"),
+            ("sequence:16", "sequence:64", "sequence"),
+            ("dropout:0.1", "dropout:1.5", "dropout"),
+            ("heads:2", "heads:3", "head_dim"),
+            ("seed:0", "sead:0", "sead"),
+            ("rows:2", "rows:\"two\"", "small.ron:1"),
+        ] {
+            assert!(text.contains(from), "{from} in {text}");
+            let error =
+                TrainingConfig::from_ron(&text.replace(from, to), "small.ron").unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Samples packed into rows of equal length.
+//!
+//! Attention never crosses from one sample to the next and positions begin anew, so a packed batch gives
+//! the same gradient as its samples alone, without computing padding.
+
+use super::source::{Sample, SampleSource};
+use crate::error::{Error, Result};
+use crate::nn::Tokens;
+use crate::seed::Seed;
+use candle_core::{Device, Tensor};
+
+/// A row of packed samples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PackedRow {
+    ids: Vec<u32>,
+    targets: Vec<u32>,
+    weights: Vec<f32>,
+    positions: Vec<u32>,
+    segments: Vec<u32>,
+    samples: u32,
+}
+
+impl PackedRow {
+    fn add(&mut self, sample: &Sample, length: usize) {
+        self.samples += 1;
+        // The last token is a target only; a sample too long for a row is cut at its end.
+        let count = sample.ids.len().saturating_sub(1).min(length - self.ids.len());
+        self.ids.extend(&sample.ids[..count]);
+        self.targets.extend(&sample.ids[1..=count]);
+        self.weights.extend(&sample.loss[1..=count]);
+        self.positions.extend(0..count as u32);
+        self.segments.extend(std::iter::repeat_n(self.samples, count));
+    }
+
+    fn pad(&mut self, length: usize) {
+        self.ids.resize(length, 0);
+        self.targets.resize(length, 0);
+        self.weights.resize(length, 0.0);
+        self.positions.resize(length, 0);
+        self.segments.resize(length, 0);
+    }
+}
+
+/// Packs samples, in their order, into rows of `length` tokens.
+pub fn pack(samples: impl Iterator<Item = Sample>, length: usize) -> Vec<PackedRow> {
+    let mut rows: Vec<PackedRow> = Vec::new();
+    for sample in samples.filter(|sample| sample.ids.len() > 1) {
+        let needed = (sample.ids.len() - 1).min(length);
+        // The first of the last few rows with room: tight, and still in the order of the shuffle.
+        let recent = rows.len().saturating_sub(8);
+        let room = rows[recent..].iter().position(|row| row.ids.len() + needed <= length);
+        let at = room.map_or(rows.len(), |at| recent + at);
+        if at == rows.len() {
+            rows.push(PackedRow::default());
+        }
+        rows[at].add(&sample, length);
+    }
+    rows.iter_mut().for_each(|row| row.pad(length));
+    rows
+}
+
+/// A batch on a device.
+pub struct Batch {
+    /// What goes in.
+    pub tokens: Tokens,
+    /// What should come out, `[rows, length]` u32.
+    pub targets: Tensor,
+    /// How much each target counts, `[rows, length]`.
+    pub weights: Tensor,
+    /// The sum of the weights.
+    pub weight: f64,
+    /// Tokens that are no padding.
+    pub count: usize,
+}
+
+impl Batch {
+    /// Rows as tensors.
+    pub fn new(rows: &[PackedRow], device: &Device) -> Result<Self> {
+        let shape = (rows.len(), rows.first().map_or(0, |row| row.ids.len()));
+        let u32s = |field: fn(&PackedRow) -> &Vec<u32>| -> Result<Tensor> {
+            let values: Vec<u32> = rows.iter().flat_map(|row| field(row).iter().copied()).collect();
+            Ok(Tensor::from_vec(values, shape, device)?)
+        };
+        let weights: Vec<f32> = rows.iter().flat_map(|row| row.weights.iter().copied()).collect();
+        Ok(Self {
+            tokens: Tokens {
+                ids: u32s(|row| &row.ids)?,
+                positions: u32s(|row| &row.positions)?,
+                segments: u32s(|row| &row.segments)?,
+            },
+            targets: u32s(|row| &row.targets)?,
+            weight: weights.iter().copied().map(f64::from).sum(),
+            weights: Tensor::from_vec(weights, shape, device)?,
+            count: rows.iter().flat_map(|row| &row.segments).filter(|segment| **segment > 0).count(),
+        })
+    }
+}
+
+/// The rows of an epoch: a function of seed and epoch alone, so that a resumed run sees the same.
+pub fn epoch(source: &dyn SampleSource, seed: Seed, epoch: u64, length: usize) -> Result<Vec<PackedRow>> {
+    let seed = seed.derive("epoch").derive_index(epoch);
+    let mut order: Vec<usize> = (0..source.len()).collect();
+    seed.derive("order").stream().shuffle(&mut order);
+    let noise = seed.derive("sample");
+    let samples = order.into_iter().map(|i| source.sample(i, &mut noise.derive_index(i as u64).stream()));
+    let mut rows = pack(samples, length);
+    // The last rows are the emptiest: mix them in.
+    seed.derive("rows").stream().shuffle(&mut rows);
+    if rows.iter().flat_map(|row| &row.weights).any(|weight| *weight > 0.0) {
+        return Ok(rows);
+    }
+    Err(Error::Data {
+        source_name: "training set".into(),
+        reason: "no token counts for the loss".into(),
+        remedy: "give samples of two tokens or more with a weight above 0".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(length: usize, first: u32) -> Sample {
+        let mut loss = vec![1.0; length];
+        loss.iter_mut().take(1).for_each(|w| *w = 0.0);
+        Sample { ids: (first..first + length as u32).collect(), loss }
+    }
+
+    #[test]
+    fn a_row_predicts_the_next_token_of_the_same_sample() {
+        let rows = pack([sample(4, 10), sample(3, 20)].into_iter(), 6);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].ids, [10, 11, 12, 20, 21, 0]);
+        assert_eq!(rows[0].targets, [11, 12, 13, 21, 22, 0]);
+        assert_eq!(rows[0].positions, [0, 1, 2, 0, 1, 0]);
+        assert_eq!(rows[0].segments, [1, 1, 1, 2, 2, 0]);
+        assert_eq!(rows[0].weights, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_but_the_ends_of_long_samples(lengths in prop::collection::vec(0usize..30, 1..40), row in 2usize..20) {
+            let rows = pack(lengths.iter().map(|&n| sample(n, 0)), row);
+            let kept: usize = rows.iter().flat_map(|r| &r.segments).filter(|s| **s > 0).count();
+            let expected: usize = lengths.iter().map(|n| n.saturating_sub(1).min(row)).sum();
+            prop_assert_eq!(kept, expected);
+            prop_assert!(rows.iter().all(|r| r.ids.len() == row && r.segments.len() == row));
+        }
+    }
+}

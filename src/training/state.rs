@@ -1,0 +1,110 @@
+//! The resume point of a run: weights, moments and where it stands, in one safetensors file.
+
+use super::config::TrainingConfig;
+use crate::error::{Error, Result};
+use crate::files::{read_limited, write_atomic};
+use candle_core::{Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The file's name within a run's directory.
+pub const STATE: &str = "training_state.safetensors";
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// The epoch it is in.
+    pub epoch: u64,
+    /// Rows of that epoch already used.
+    pub cursor: usize,
+    /// The best validation loss so far, in nats.
+    pub best_val_loss: Option<f64>,
+    /// The step of the best.
+    pub best_step: u64,
+    /// Validations since the best.
+    pub since_best: u64,
+    /// The validation loss before the first step.
+    pub first_val_loss: Option<f64>,
+    /// Whether the validation due at `step` has been done.
+    pub validated: bool,
+    /// Seconds of work.
+    pub seconds: f64,
+    /// The run's config.
+    pub config: TrainingConfig,
+    /// The data's hash.
+    pub data_hash: String,
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join(STATE)
+}
+
+/// Whether a directory holds a resume point.
+pub fn exists(dir: &Path) -> bool {
+    file(dir).exists()
+}
+
+/// Saves a resume point: the old one or the new one is there, never a half.
+pub fn save(dir: &Path, standing: &Standing, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let mut data = Vec::new();
+    for (name, tensor) in tensors {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        data.push((name.clone(), tensor.dims().to_vec(), bytes));
+    }
+    let views = data
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| Error::backend("writing the training state", e))?;
+    let standing =
+        serde_json::to_string(standing).map_err(|e| Error::backend("writing the training state", e))?;
+    let bytes = serialize(views, Some([("standing".to_owned(), standing)].into()))
+        .map_err(|e| Error::backend("writing the training state", e))?;
+    write_atomic(&file(dir), &bytes)
+}
+
+/// Loads a resume point.
+pub fn load(dir: &Path, device: &Device) -> Result<(Standing, BTreeMap<String, Tensor>)> {
+    let path = file(dir);
+    let name = path.display().to_string();
+    let bytes = read_limited(&path, 1 << 36, "read the training state")?;
+    let broken = |reason: String| Error::weights(&name, "", reason, "start a new run in another directory");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)
+        .map_err(|e| broken(format!("the training state cannot be read: {e}")))?;
+    let standing = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get("standing"))
+        .ok_or_else(|| broken("this is no training state of ours".into()))?;
+    let standing: Standing = serde_json::from_str(standing)
+        .map_err(|e| broken(format!("the training state is of another version: {e}")))?;
+    let parsed = SafeTensors::deserialize(&bytes)
+        .map_err(|e| broken(format!("the training state cannot be read: {e}")))?;
+    let mut tensors = BTreeMap::new();
+    for (tensor, view) in parsed.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(Error::weights(&name, tensor, "the tensor is not F32", "start a new run"));
+        }
+        let values: Vec<f32> = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        tensors.insert(tensor.to_owned(), Tensor::from_vec(values, view.shape(), device)?);
+    }
+    Ok((standing, tensors))
+}
+
+/// The first field in which two configs differ, as `field: was, is`.
+pub fn difference(was: &TrainingConfig, is: &TrainingConfig) -> Option<(String, String)> {
+    fn walk(path: &str, was: &serde_json::Value, is: &serde_json::Value) -> Option<(String, String)> {
+        if let (Some(a), Some(b)) = (was.as_object(), is.as_object()) {
+            let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            return a.iter().find_map(|(key, value)| walk(&join(key), value, b.get(key)?));
+        }
+        (was != is).then(|| (path.to_owned(), format!("it was {was} and is {is}")))
+    }
+    walk("", &serde_json::to_value(was).ok()?, &serde_json::to_value(is).ok()?)
+}
