@@ -3,6 +3,8 @@
 //! The figure includes serialising, the queue, the hash chain, the commits and the final flush. Pin it to one
 //! core (`taskset -c 0 cargo bench --bench recorder`) to have the producer and the writer share it.
 
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
+
 use bevy_skald::recording::{Consent, Outcome, Recorder, RecorderConfig, SessionId};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Serialize;

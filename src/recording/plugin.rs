@@ -9,6 +9,7 @@
 //!
 //! #[derive(Message, Serialize)]
 //! struct DoorOpened {
+//!     #[serde(skip)] // an `Entity` means nothing outside this run; the session says who it was
 //!     by: Entity,
 //!     door: u32,
 //! }
@@ -429,6 +430,7 @@ mod tests {
 
     #[derive(Message, Serialize)]
     struct Jumped {
+        #[serde(skip)]
         by: Entity,
         height: f32,
     }
@@ -502,7 +504,7 @@ mod tests {
         let mut app = game(&dir);
         app.record::<Jumped>();
         let player = app.world_mut().spawn(RecordedPlayer::new("ada")).id();
-        let mut jump = |app: &mut App, height| {
+        let jump = |app: &mut App, height| {
             app.world_mut().write_message(Jumped { by: player, height });
             app.update();
         };

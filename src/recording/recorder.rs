@@ -233,11 +233,8 @@ impl Recorder {
             kind: kind.into(),
             payload,
         };
-        let sent = if waiting > self.0.config.capacity_bytes {
-            Err(TrySendError::Full(event))
-        } else {
-            self.0.events.try_send(event)
-        };
+        let no_use = waiting > self.0.config.capacity_bytes || shared.failure.get().is_some();
+        let sent = if no_use { Err(TrySendError::Full(event)) } else { self.0.events.try_send(event) };
         match sent {
             Ok(()) => {
                 if position == self.0.config.batch.min(self.0.config.capacity.div_ceil(2)) {

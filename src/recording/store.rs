@@ -78,6 +78,8 @@ pub(super) fn open_write(path: &Path, given: Option<Secret>) -> Result<(Connecti
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 4_096, |_| Ok(())).map_err(failed)?;
     connection.pragma_update_and_check(None, "journal_size_limit", 64 << 20, |_| Ok(())).map_err(failed)?;
     connection.pragma_update(None, "cache_size", -16_384).map_err(failed)?;
+    // The writer puts a session before its events; `verify` looks for orphans.
+    connection.pragma_update(None, "foreign_keys", false).map_err(failed)?;
 
     // The lock is taken here, so that a locked store is noticed now and not at the first event,
     // and so that of two programs creating it one waits.

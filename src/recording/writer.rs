@@ -8,7 +8,7 @@ use super::session::{Live, Written, now_ms};
 use super::store::{refuse, sql_error};
 use crate::error::{Error, Result};
 use crossbeam_channel::{Receiver, Select, Sender};
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, Statement, params};
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -139,15 +139,19 @@ impl Writer {
             self.begin()?;
             self.batch += 1;
             let (mut bytes, mut taken, mut written) = (0, 0, 0);
-            let events = self.events.clone();
-            for event in events.try_iter().take(due) {
+            let mut touched = std::mem::take(&mut self.touched);
+            // Looked up once: finding a prepared statement costs as much as a good part of using it.
+            let mut insert = self.connection.prepare_cached(INSERT_EVENT).map_err(|e| self.failed(&e))?;
+            for event in self.events.try_iter().take(due) {
                 bytes += event.payload.capacity();
                 taken += 1;
                 if event.session.permission.holds(event.stamp) {
-                    self.write_event(&event)?;
+                    self.write_event(&mut insert, &event, &mut touched)?;
                     written += 1;
                 }
             }
+            drop(insert);
+            self.touched = touched;
             for control in &told {
                 match control {
                     Control::Begin(live) if live.permission.stamp().is_some() => {
@@ -186,22 +190,24 @@ impl Writer {
         }
     }
 
-    fn write_event(&mut self, event: &Event) -> Result<()> {
+    fn write_event(
+        &self,
+        insert: &mut Statement<'_>,
+        event: &Event,
+        touched: &mut Vec<Arc<Live>>,
+    ) -> Result<()> {
         let mut written = lock(&event.session.written);
         self.write_session(&event.session, &mut written)?;
         if written.batch != self.batch {
             written.batch = self.batch;
-            self.touched.push(Arc::clone(&event.session));
+            touched.push(Arc::clone(&event.session));
         }
         let seq = written.next_seq;
         written.next_seq += 1;
         let chain = written.chain.as_mut().expect("write_session has just set it");
         let digest = chain.push(seq, event.t_ms, &event.kind, &event.payload);
         let row = params![event.session.id.to_sql(), seq, event.t_ms, event.kind, event.payload, digest];
-        self.connection
-            .prepare_cached(INSERT_EVENT)
-            .and_then(|mut insert| insert.execute(row))
-            .map_err(|e| self.failed(&e))?;
+        insert.execute(row).map_err(|e| self.failed(&e))?;
         Ok(())
     }
 
@@ -236,7 +242,7 @@ impl Writer {
     }
 
     /// Brings the rows of the touched sessions up to their events.
-    fn update_sessions(&mut self) -> Result<()> {
+    fn update_sessions(&self) -> Result<()> {
         for live in &self.touched {
             let written = lock(&live.written);
             let Some(chain) = &written.chain else { continue };
