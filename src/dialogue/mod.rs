@@ -10,6 +10,7 @@ mod act;
 mod corpus;
 #[cfg(feature = "bevy")]
 mod facts;
+pub mod evaluate;
 pub mod grammar;
 mod ground;
 pub mod link;

@@ -1,1 +1,10 @@
-//! Numbers a designer can trust.
+//! Numbers a designer can trust: baselines, text figures, reports. Every figure names its protocol, and a
+//! baseline always stands beside it.
+
+mod ngram;
+mod report;
+mod text;
+
+pub use ngram::NGram;
+pub use report::{Report, UnitLoss, bootstrap, language_figures};
+pub use text::{TrainingText, distinct, repetition};

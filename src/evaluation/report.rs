@@ -1,0 +1,116 @@
+//! Reports: named figures with their protocol, baselines and confidence intervals.
+
+use crate::seed::Seed;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What an evaluation found. A figure that does not apply is left out, never 0.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// How it was measured, by name.
+    pub protocol: String,
+    /// BLAKE3 of the data.
+    pub data_hash: String,
+    /// How many units (dialogues, players) it rests on.
+    pub n: usize,
+    /// The figures.
+    #[serde(flatten)]
+    pub figures: BTreeMap<String, f64>,
+    /// The same figures for what stands beside the model.
+    pub baselines: BTreeMap<String, BTreeMap<String, f64>>,
+    /// 95 % intervals, bootstrapped over units.
+    pub ci95: BTreeMap<String, [f64; 2]>,
+}
+
+impl Report {
+    /// Sets a figure, if there is one.
+    pub fn set(&mut self, name: &str, figure: Option<f64>) {
+        if let Some(figure) = figure.filter(|figure| figure.is_finite()) {
+            self.figures.insert(name.to_owned(), figure);
+        }
+    }
+}
+
+/// The loss of one unit: a sum of weighted nats, its weight, and the bytes it stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UnitLoss {
+    /// Nats.
+    pub nats: f64,
+    /// Tokens.
+    pub tokens: f64,
+    /// UTF-8 bytes of the text those tokens spell.
+    pub bytes: f64,
+}
+
+/// `loss` (nats a token), `perplexity` and `bits_per_byte` over units.
+pub fn language_figures(units: &[UnitLoss]) -> BTreeMap<String, f64> {
+    let sum = |f: fn(&UnitLoss) -> f64| units.iter().map(f).sum::<f64>();
+    let (nats, tokens, bytes) = (sum(|u| u.nats), sum(|u| u.tokens), sum(|u| u.bytes));
+    let mut figures = BTreeMap::new();
+    if tokens > 0.0 {
+        figures.insert("loss".to_owned(), nats / tokens);
+        figures.insert("perplexity".to_owned(), (nats / tokens).exp());
+    }
+    if bytes > 0.0 {
+        figures.insert("bits_per_byte".to_owned(), nats / (std::f64::consts::LN_2 * bytes));
+    }
+    figures
+}
+
+/// Percentile bootstrap (Efron 1979) over units, 1,000 resamples: the 95 % interval of each figure.
+pub fn bootstrap<T: Clone>(
+    units: &[T],
+    seed: Seed,
+    figures: impl Fn(&[T]) -> BTreeMap<String, f64>,
+) -> BTreeMap<String, [f64; 2]> {
+    const RESAMPLES: usize = 1000;
+    if units.len() < 2 {
+        return BTreeMap::new();
+    }
+    let mut noise = seed.derive("bootstrap").stream();
+    let mut drawn: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for _ in 0..RESAMPLES {
+        let resample: Vec<T> = units.iter().map(|_| units[noise.below(units.len())].clone()).collect();
+        for (name, figure) in figures(&resample) {
+            drawn.entry(name).or_default().push(figure);
+        }
+    }
+    let interval = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        [values[values.len() * 25 / 1000], values[(values.len() * 975 / 1000).min(values.len() - 1)]]
+    };
+    drawn.into_iter().map(|(name, values)| (name, interval(values))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_per_byte_and_perplexity_are_the_formula() {
+        let units = [UnitLoss { nats: 2.0, tokens: 2.0, bytes: 4.0 }, UnitLoss { nats: 4.0, tokens: 2.0, bytes: 4.0 }];
+        let figures = language_figures(&units);
+        assert!((figures["perplexity"] - 1.5f64.exp()).abs() < 1e-12);
+        assert!((figures["bits_per_byte"] - 6.0 / (8.0 * std::f64::consts::LN_2)).abs() < 1e-12);
+        assert!(language_figures(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_interval_holds_the_mean_and_narrows() {
+        let mean = |v: &[f64]| BTreeMap::from([("mean".to_owned(), v.iter().sum::<f64>() / v.len() as f64)]);
+        let interval = |n: usize| bootstrap(&(0..n).map(|i| (i % 10) as f64).collect::<Vec<_>>(), Seed::new(1), mean)["mean"];
+        let (few, many) = (interval(20), interval(2000));
+        assert!(few[0] < 4.5 && 4.5 < few[1] && many[0] < 4.5 && 4.5 < many[1]);
+        assert!(many[1] - many[0] < 0.3 * (few[1] - few[0]));
+    }
+
+    #[test]
+    fn a_figure_that_does_not_apply_is_left_out() {
+        let mut report = Report::default();
+        report.set("a", None);
+        report.set("b", Some(f64::NAN));
+        report.set("c", Some(1.0));
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(!json.contains("\"a\"") && !json.contains("\"b\"") && json.contains("\"c\":1.0"), "{json}");
+    }
+}
