@@ -9,7 +9,9 @@ use super::world::World;
 use super::{CorpusTurn, Memory};
 use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use crate::error::Result;
-use crate::evaluation::{NGram, Report, TrainingText, UnitLoss, bootstrap, distinct, language_figures, repetition};
+use crate::evaluation::{
+    NGram, Report, TrainingText, UnitLoss, bootstrap, distinct, language_figures, repetition,
+};
 use crate::model::{Row, Scratch};
 use crate::seed::Seed;
 use crate::training::Sample;
@@ -22,7 +24,13 @@ pub const PROTOCOL: &str = "held-out written dialogues (one in ten, grouped so t
 
 /// Evaluates `model` on the held-out dialogues of `corpus`. Lines are generated for the openings of held-out
 /// dialogues (at most `lines`), spoken by a persona of the dialogue's voice in `world`.
-pub fn evaluate(model: &Arc<LoadedModel>, corpus: &Corpus, world: &World, lines: usize, seed: Seed) -> Result<Report> {
+pub fn evaluate(
+    model: &Arc<LoadedModel>,
+    corpus: &Corpus,
+    world: &World,
+    lines: usize,
+    seed: Seed,
+) -> Result<Report> {
     let tokenizer = Arc::new(model.tokenizer.clone());
     let (sets, _) = data_sets(corpus, Vec::new(), &tokenizer, &DialogueData::default())?;
     let samples = |source: &dyn crate::training::SampleSource| -> Vec<Sample> {
@@ -161,7 +169,8 @@ fn generate_figures(
     report.set("lines_generated", Some(said.len() as f64));
     // A slot is right when what the world put there is what the line shows; one the world cannot fill would
     // be left open.
-    let with_slots: Vec<&Generated> = generated.iter().filter(|line| !slots_of(&line.line).is_empty()).collect();
+    let with_slots: Vec<&Generated> =
+        generated.iter().filter(|line| !slots_of(&line.line).is_empty()).collect();
     let right = with_slots.iter().filter(|line| line.whole).count();
     report.set("slot_accuracy", (!with_slots.is_empty()).then(|| right as f64 / with_slots.len() as f64));
     if written.len() == said.len() {
@@ -188,7 +197,10 @@ fn stand_in(voice: &str, world: &World, n: usize) -> Persona {
         secrets: vec!["none that is told".into()],
         relations: std::collections::BTreeMap::new(),
         mood: super::Mood::Calm,
-        goals: goal.map(|item| super::Goal::Fetch { item: item.name.clone(), reward: 12 }).into_iter().collect(),
+        goals: goal
+            .map(|item| super::Goal::Fetch { item: item.name.clone(), reward: 12 })
+            .into_iter()
+            .collect(),
         acts: None,
         fallbacks: vec!["Hm.".into()],
     }

@@ -8,9 +8,9 @@
 
 mod act;
 mod corpus;
+pub mod evaluate;
 #[cfg(feature = "bevy")]
 mod facts;
-pub mod evaluate;
 pub mod grammar;
 mod ground;
 pub mod link;

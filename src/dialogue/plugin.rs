@@ -39,6 +39,11 @@ impl Npc {
     pub fn new(persona: impl Into<String>) -> Self {
         Self { persona: persona.into(), handle: Handle::default() }
     }
+
+    /// An NPC whose persona was made in code and added to `Assets<Persona>`.
+    pub fn from_handle(handle: Handle<Persona>) -> Self {
+        Self { persona: String::new(), handle }
+    }
 }
 
 /// What an NPC remembers of each player, by the player's name. Save it with the game (`serde`).
@@ -382,7 +387,7 @@ fn dispatch_lines(
                 late.push((at, Error::backend("loading the persona", reason.to_string())));
                 continue;
             }
-            if npc.persona.is_empty() {
+            if npc.persona.is_empty() && npc.handle == Handle::default() {
                 let reason = "the NPC has no persona";
                 late.push((at, Error::config("Npc", "persona", reason, "give the path of a .persona.ron")));
                 continue;

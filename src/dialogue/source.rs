@@ -224,6 +224,7 @@ pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
 impl DialogueSource {
     fn new(items: Vec<Item>, tokenizer: &Arc<Tokenizer>, data: &DialogueData) -> Self {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(serde_json::to_string(data).unwrap_or_default().as_bytes());
         for item in &items {
             let text = match item {
                 Item::Written(dialogue) => serde_json::to_string(dialogue),

@@ -88,7 +88,10 @@ mod tests {
 
     #[test]
     fn bits_per_byte_and_perplexity_are_the_formula() {
-        let units = [UnitLoss { nats: 2.0, tokens: 2.0, bytes: 4.0 }, UnitLoss { nats: 4.0, tokens: 2.0, bytes: 4.0 }];
+        let units = [
+            UnitLoss { nats: 2.0, tokens: 2.0, bytes: 4.0 },
+            UnitLoss { nats: 4.0, tokens: 2.0, bytes: 4.0 },
+        ];
         let figures = language_figures(&units);
         assert!((figures["perplexity"] - 1.5f64.exp()).abs() < 1e-12);
         assert!((figures["bits_per_byte"] - 6.0 / (8.0 * std::f64::consts::LN_2)).abs() < 1e-12);
@@ -98,7 +101,9 @@ mod tests {
     #[test]
     fn an_interval_holds_the_mean_and_narrows() {
         let mean = |v: &[f64]| BTreeMap::from([("mean".to_owned(), v.iter().sum::<f64>() / v.len() as f64)]);
-        let interval = |n: usize| bootstrap(&(0..n).map(|i| (i % 10) as f64).collect::<Vec<_>>(), Seed::new(1), mean)["mean"];
+        let interval = |n: usize| {
+            bootstrap(&(0..n).map(|i| (i % 10) as f64).collect::<Vec<_>>(), Seed::new(1), mean)["mean"]
+        };
         let (few, many) = (interval(20), interval(2000));
         assert!(few[0] < 4.5 && 4.5 < few[1] && many[0] < 4.5 && 4.5 < many[1]);
         assert!(many[1] - many[0] < 0.3 * (few[1] - few[0]));

@@ -64,7 +64,8 @@ impl TrainingText {
     /// The share of lines with eight words in a row from the training text, among lines that long.
     pub fn overlap(&self, lines: &[String]) -> Option<f64> {
         let long: Vec<Vec<String>> = lines.iter().map(|l| words(l)).filter(|w| w.len() >= OVERLAP).collect();
-        let overlap = long.iter().filter(|w| w.windows(OVERLAP).any(|gram| self.grams.contains_key(gram))).count();
+        let overlap =
+            long.iter().filter(|w| w.windows(OVERLAP).any(|gram| self.grams.contains_key(gram))).count();
         (!long.is_empty()).then(|| overlap as f64 / long.len() as f64)
     }
 }
@@ -92,7 +93,8 @@ mod tests {
     #[test]
     fn copies_are_found_whatever_their_marks() {
         let training = TrainingText::new(["The cat sat on the mat by the door.", "Hm."].into_iter());
-        let said = lines(&["the cat sat on the mat by the door", "so the cat sat on the mat by the fire", "no"]);
+        let said =
+            lines(&["the cat sat on the mat by the door", "so the cat sat on the mat by the fire", "no"]);
         assert_eq!(training.copied(&said), Some(1.0 / 3.0));
         assert_eq!(training.overlap(&said), Some(1.0));
         assert_eq!(training.copied(&[]), None);

@@ -25,7 +25,7 @@ pub struct Progress {
     pub step: u64,
     /// Optimiser steps in all.
     pub steps: u64,
-    /// The step's loss, in nats a token (nothing: the step was a validation).
+    /// The step's loss, in nats a token (nothing at step 0).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_loss: Option<f32>,
     /// The validation loss, when there was one.
@@ -312,9 +312,8 @@ impl Job for Fit {
     fn step(&mut self) -> Result<ControlFlow<Fitted, Progress>> {
         let start = Instant::now();
         let (mut train_loss, mut val_loss, mut count) = (None, None, 0);
-        if self.due() {
-            val_loss = Some(self.validate()?);
-        } else {
+        let before_the_first = self.standing.step == 0 && self.due();
+        if !before_the_first {
             let patience = self.config.patience;
             let early = patience > 0 && self.standing.since_best >= patience;
             if early || self.standing.step >= self.config.steps {
@@ -324,6 +323,10 @@ impl Job for Fit {
             let (loss, tokens) = self.learn()?;
             (train_loss, count) = (Some(loss), tokens);
         }
+        let learned = start.elapsed().as_secs_f64();
+        if self.due() {
+            val_loss = Some(self.validate()?);
+        }
         let seconds = start.elapsed().as_secs_f64();
         self.standing.seconds += seconds;
         let progress = Progress {
@@ -332,11 +335,10 @@ impl Job for Fit {
             train_loss,
             val_loss,
             lr: self.config.rate(self.standing.step.max(1)),
-            tokens_per_s: count as f64 / seconds.max(1e-9),
+            tokens_per_s: count as f64 / learned.max(1e-9),
         };
         self.curve.add(&progress)?;
-        // After the validation that belongs to the step, so that a resume never repeats one.
-        if !self.due() && self.standing.step.is_multiple_of(self.config.checkpoint_every) {
+        if self.standing.step > 0 && self.standing.step.is_multiple_of(self.config.checkpoint_every) {
             self.save()?;
         }
         Ok(ControlFlow::Continue(progress))

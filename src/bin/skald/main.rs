@@ -1,16 +1,27 @@
 //! `skald`: the command line. A file per subcommand; progress and messages go to stderr,
 //! with `--json` one JSON object per line goes to stdout and nothing else.
 
+#![expect(clippy::print_stdout, reason = "stdout is where a command line answers")]
+
+#[cfg(feature = "bevy")]
+mod bench;
+mod data;
+mod evaluate;
+mod generate;
+mod model;
 mod recordings;
 mod train;
 
 use bevy_skald::Result;
+use bevy_skald::seed::Seed;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Trains, evaluates and runs the models of `bevy_skald`.
+///
+/// Exit code: 0 done, 1 failed with one line on stderr, 2 wrong usage, 130 stopped by Ctrl-C.
 #[derive(Parser)]
-#[command(name = "skald", version, about, propagate_version = true)]
+#[command(name = "skald", version, propagate_version = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -35,25 +46,81 @@ pub struct Common {
     pub device: String,
 }
 
+impl Common {
+    fn seed(&self) -> Seed {
+        Seed::new(self.seed.unwrap_or(0))
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Train a model.
     Train(train::TrainArgs),
+    /// Measure a model.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Let a model speak.
+    Generate(generate::GenerateArgs),
+    /// Say what a model is.
+    Model(model::ModelArgs),
     /// Look after a playtest store.
     Recordings(recordings::RecordingsArgs),
+    /// Measure what the crate costs.
+    #[cfg(feature = "bevy")]
+    Bench(bench::BenchArgs),
+}
+
+/// How a command ended well.
+pub enum Ended {
+    /// Done.
+    Done,
+    /// Stopped by Ctrl-C, with everything saved.
+    Stopped,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done: Result<()> = match cli.command {
+    if let Some(code) = with_threads(cli.common.threads) {
+        return code;
+    }
+    let ended: Result<Ended> = match cli.command {
         Command::Train(args) => train::run(&args, &cli.common),
-        Command::Recordings(args) => recordings::run(&args, &cli.common),
+        Command::Evaluate(args) => evaluate::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
+        #[cfg(feature = "bevy")]
+        Command::Bench(args) => bench::run(&args, &cli.common).map(|()| Ended::Done),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// candle reads its thread count from the environment when it first computes, and a running process cannot
+/// change its environment safely: so the process is started again with it.
+fn with_threads(threads: usize) -> Option<ExitCode> {
+    const SET: &str = "CANDLE_NUM_THREADS";
+    let wanted = threads.to_string();
+    if threads == 0 || std::env::var(SET).is_ok_and(|set| set == wanted) {
+        return None;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().ok()?);
+    again.args(std::env::args_os().skip(1)).env(SET, &wanted).env("RAYON_NUM_THREADS", &wanted);
+    #[cfg(unix)]
+    {
+        // Returns only when it fails; then the default number of threads has to do.
+        let error = std::os::unix::process::CommandExt::exec(&mut again);
+        eprintln!("warning: `--threads` has no effect: {error}");
+        None
+    }
+    #[cfg(not(unix))]
+    {
+        let status = again.status().ok()?;
+        Some(ExitCode::from(u8::try_from(status.code()?).unwrap_or(1)))
     }
 }

@@ -1,0 +1,64 @@
+//! `skald evaluate`.
+
+use crate::Common;
+use bevy_skald::decode::LoadedModel;
+use bevy_skald::dialogue::evaluate::evaluate;
+use bevy_skald::model::Checkpoint;
+use bevy_skald::{Error, Result};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Its options.
+#[derive(Args)]
+pub struct EvaluateArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// A dialogue model on held-out dialogues, beside a 5-gram.
+    Dialogue(DialogueArgs),
+}
+
+#[derive(Args)]
+struct DialogueArgs {
+    /// The model: a checkpoint directory.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The written corpus it was trained on; one dialogue in ten of it was held out.
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    /// The world that generated lines speak of (default: that of the village example).
+    #[arg(long, value_name = "F.ron")]
+    world: Option<PathBuf>,
+    /// How many lines to generate, at most.
+    #[arg(long, default_value_t = 300)]
+    lines: usize,
+}
+
+pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
+    let What::Dialogue(args) = &args.what;
+    let (corpus, _) = crate::data::read(&args.data)?;
+    let world = crate::data::world(args.world.as_deref())?;
+    let model = Arc::new(LoadedModel::new(&Checkpoint::load(&args.model)?)?);
+    let report = evaluate(&model, &corpus, &world, args.lines, common.seed())?;
+    if common.json {
+        let line = serde_json::to_string(&report).map_err(|e| Error::backend("writing the report", e))?;
+        println!("{line}");
+        return Ok(());
+    }
+    println!("{} held-out dialogues\n{}", report.n, report.protocol);
+    for (name, figure) in &report.figures {
+        let beside: Vec<String> = report
+            .baselines
+            .iter()
+            .filter_map(|(baseline, figures)| Some(format!("{baseline} {:.4}", figures.get(name)?)))
+            .collect();
+        let interval =
+            report.ci95.get(name).map_or_else(String::new, |[lo, hi]| format!(" [{lo:.4}, {hi:.4}]"));
+        println!("{name:>18} {figure:.4}{interval}   {}", beside.join(", "));
+    }
+    Ok(())
+}
