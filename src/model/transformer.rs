@@ -103,7 +103,7 @@ impl Transformer {
             let k = rope(&heads("self_attn.k_proj", config.num_key_value_heads)?, &cos, &sin)?;
             let v = heads("self_attn.v_proj", config.num_key_value_heads)?;
             let attended =
-                attention(&q, &k, &v, &mask, mode)?.transpose(1, 2)?.reshape((rows, length, ()))?;
+                attention(&q, &k, &v, &mask)?.transpose(1, 2)?.reshape((rows, length, ()))?;
             x = (&x + dropout(&linear(&attended, part("self_attn.o_proj"))?, mode)?)?;
             let normed = rms_norm(&x, part("post_attention_layernorm"), config.rms_norm_eps)?;
             let mlp = swiglu(&normed, part("mlp.gate_proj"), part("mlp.up_proj"), part("mlp.down_proj"))?;

@@ -134,7 +134,7 @@ pub fn attention_mask(segments: &Tensor, dtype: DType) -> Result<Tensor> {
 
 /// Scaled dot-product attention with grouped queries: `q [rows, heads, length, dim]`,
 /// `k`, `v [rows, kv_heads, length, dim]` -> like `q`.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let (rows, heads, length, dim) = q.dims4()?;
     let groups = heads / k.dim(1)?;
     let repeat = |x: &Tensor| -> Result<Tensor> {
@@ -146,7 +146,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, mode: &mut M
     };
     let (k, v) = (repeat(k)?, repeat(v)?);
     let scores = (q.contiguous()?.matmul(&k.t()?)? * (1.0 / (dim as f64).sqrt()))?.broadcast_add(mask)?;
-    Ok(dropout(&softmax(&scores)?, mode)?.matmul(&v)?)
+    Ok(softmax(&scores)?.matmul(&v)?)
 }
 
 /// The SwiGLU feed-forward block (Shazeer 2020).
@@ -232,7 +232,7 @@ mod tests {
         let qkv = [random(&[1, 4, 3, 2], 1), random(&[1, 2, 3, 2], 2), random(&[1, 2, 3, 2], 3)];
         check("attention", &qkv, |x| {
             let mask = attention_mask(&ids(&[1, 1, 2], (1, 3)), DType::F64)?;
-            attention(&x[0], &x[1], &x[2], &mask, &mut Mode::Evaluate)
+            attention(&x[0], &x[1], &x[2], &mask)
         });
         let mlp = [random(&[2, 3], 1), random(&[5, 3], 2), random(&[5, 3], 3), random(&[3, 5], 4)];
         check("swiglu", &mlp, |x| swiglu(&x[0], &x[1], &x[2], &x[3]));
