@@ -301,7 +301,7 @@ fn tower(canvas: &mut Canvas, x: i32, y: i32) {
     canvas.rect(x - 12, y - 56, 24, 56, STONE);
     for row in 0..9 {
         (0..3).for_each(|n| {
-            canvas.rect(x - 12 + n * 8 + (row % 2) * 4, y - 54 + row * 6, 6, 1, [132, 130, 138])
+            canvas.rect(x - 12 + n * 8 + (row % 2) * 4, y - 54 + row * 6, 6, 1, [132, 130, 138]);
         });
     }
     for n in 0..4 {
@@ -383,8 +383,8 @@ pub fn villager(n: usize) -> Canvas {
     canvas.disc(8, 6, 5, OUTLINE);
     canvas.disc(8, 6, 4, skin);
     canvas.rect(4, 2, 8, 3, hair);
-    canvas.rect(3, 4, 2, if n % 2 == 0 { 5 } else { 2 }, hair);
-    canvas.rect(11, 4, 2, if n % 2 == 0 { 5 } else { 2 }, hair);
+    canvas.rect(3, 4, 2, if n.is_multiple_of(2) { 5 } else { 2 }, hair);
+    canvas.rect(11, 4, 2, if n.is_multiple_of(2) { 5 } else { 2 }, hair);
     canvas.dot(6, 7, OUTLINE);
     canvas.dot(9, 7, OUTLINE);
     canvas

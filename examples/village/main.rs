@@ -6,6 +6,8 @@
 //! cargo run --release --example village -- --headless --bots 8 --minutes 20 --record play.db
 //! ```
 
+#![expect(clippy::print_stdout, reason = "the visit is printed")]
+
 mod art;
 mod bots;
 mod game;

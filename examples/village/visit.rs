@@ -75,7 +75,9 @@ struct Visit {
 pub fn play(options: &Options) -> Result<(), String> {
     let started = Instant::now();
     let mut app = app(options, 4);
-    app.add_observer(print_words).add_observer(print_end).add_systems(Update, go_on);
+    app.add_observer(print_words)
+        .add_observer(print_end)
+        .add_systems(Update, go_on.run_if(resource_exists::<Visit>));
     app.finish();
     app.cleanup();
     let player = app.world_mut().spawn((player("Rowan"), Intent::Idle)).id();

@@ -46,8 +46,19 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// Root-mean-square norm over the last dimension (Zhang and Sennrich 2019).
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    if fusible(x) {
+        return Ok(x.contiguous()?.apply_op2(weight, super::fused::RmsNorm { eps })?);
+    }
+    plain_rms_norm(x, weight, eps)
+}
+
+pub(super) fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     Ok(x.broadcast_div(&scale)?.broadcast_mul(weight)?)
+}
+
+fn fusible(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// Softmax over the last dimension.
@@ -145,11 +156,17 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<Te
         Ok(x.unsqueeze(2)?.expand((rows, kv, groups, length, dim))?.reshape((rows, heads, length, dim))?)
     };
     let (k, v) = (repeat(k)?, repeat(v)?);
-    let scores = (q.contiguous()?.matmul(&k.t()?)? * (1.0 / (dim as f64).sqrt()))?.broadcast_add(mask)?;
-    Ok(softmax(&scores)?.matmul(&v)?)
+    let scores = q.contiguous()?.matmul(&k.t()?)?;
+    let scale = 1.0 / (dim as f64).sqrt();
+    let weights = if fusible(&scores) {
+        scores.apply_op2(mask, super::fused::MaskedSoftmax { scale: scale as f32 })?
+    } else {
+        softmax(&(scores * scale)?.broadcast_add(mask)?)?
+    };
+    Ok(weights.matmul(&v)?)
 }
 
-/// The SwiGLU feed-forward block (Shazeer 2020).
+/// The `SwiGLU` feed-forward block (Shazeer 2020).
 pub fn swiglu(x: &Tensor, gate: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
     linear(&(silu(&linear(x, gate)?)? * linear(x, up)?)?, down)
 }

@@ -1,6 +1,6 @@
 //! [`Fit`]: the training job. One optimiser step a step; validations and resume points in between.
 
-use super::config::TrainingConfig;
+use super::config::{Keep, TrainingConfig};
 use super::curve::Curve;
 use super::packing::{Batch, PackedRow, epoch, pack};
 use super::source::{DataSets, SampleSource};
@@ -143,7 +143,6 @@ impl Fit {
         Ok(fit)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two constructors above share it")]
     fn assemble(
         config: TrainingConfig,
         tokenizer: Tokenizer,
@@ -225,6 +224,9 @@ impl Fit {
             self.save_model(loss)?;
         } else {
             standing.since_best += 1;
+            if self.config.keep == Keep::Last {
+                self.save_model(loss)?;
+            }
         }
         Ok(loss)
     }

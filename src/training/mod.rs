@@ -11,7 +11,7 @@ mod source;
 mod state;
 mod text_source;
 
-pub use config::{ModelShape, Schedule, TokenizerKind, TrainingConfig};
+pub use config::{Keep, ModelShape, Schedule, TokenizerKind, TrainingConfig};
 pub use fit::{Fit, Fitted, Progress};
 pub use packing::{Batch, PackedRow, pack};
 pub use source::{DataSets, Sample, SampleSource};

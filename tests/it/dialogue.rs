@@ -1,5 +1,6 @@
 //! Dialogue in an app, through the public door only.
 
+use bevy::ecs::schedule::ScheduleLabel;
 use bevy::prelude::*;
 use bevy_skald::decode::{Backend, Scripted};
 use bevy_skald::dialogue::Memory;
@@ -23,21 +24,33 @@ fn village(plugins: SkaldPlugins) -> (App, Entity) {
     app.add_plugins(plugins)
         .init_resource::<Heard>()
         .add_observer(|grew: On<LineGrew>, mut heard: ResMut<Heard>| heard.words.push(grew.added.clone()))
-        .add_observer(|done: On<SentenceFinished>, mut heard: ResMut<Heard>| heard.sentences.push(done.sentence.clone()))
+        .add_observer(|done: On<SentenceFinished>, mut heard: ResMut<Heard>| {
+            heard.sentences.push(done.sentence.clone());
+        })
         .add_observer(|done: On<LineFinished>, mut heard: ResMut<Heard>| heard.finished.push(done.clone()))
-        .add_observer(|failed: On<LineFailed>, mut heard: ResMut<Heard>| heard.failed.push(failed.error.to_string()));
+        .add_observer(|failed: On<LineFailed>, mut heard: ResMut<Heard>| {
+            heard.failed.push(failed.error.to_string());
+        });
     app.finish();
     app.cleanup();
     let mill = app.world_mut().spawn((Name::new("the mill"), Place { x: 0.0, y: 9.0 })).id();
     app.world_mut().spawn((Name::new("Rowan"), Player));
-    let npc = app.world_mut().spawn((Npc::new("personas/mira.persona.ron"), Name::new("Mira"), LocatedIn(mill))).id();
+    let npc = app
+        .world_mut()
+        .spawn((Npc::new("personas/mira.persona.ron"), Name::new("Mira"), LocatedIn(mill)))
+        .id();
     (app, npc)
 }
 
 fn backend(script: impl Fn() -> Scripted + Send + 'static) -> SkaldPlugins {
     let make = move || Box::new(script()) as Box<dyn Backend>;
     let speaker = Speaker::Backend(Arc::new(Mutex::new(make)));
-    SkaldPlugins { speaker, execution: Execution::PerFrame(1), deadline: Duration::from_secs(60), ..default() }
+    SkaldPlugins {
+        speaker,
+        execution: Execution::PerFrame(1),
+        deadline: Duration::from_secs(60),
+        ..default()
+    }
 }
 
 fn say(app: &mut App, npc: Entity, text: &str) {
@@ -50,7 +63,8 @@ fn until_finished(app: &mut App, lines: usize) {
 
 #[test]
 fn asking_gives_exactly_one_finished_line_word_by_word() {
-    let (mut app, npc) = village(backend(|| Scripted::line("<act:Greet>good day. how is {player}, up at {here}?")));
+    let (mut app, npc) =
+        village(backend(|| Scripted::line("<act:Greet>good day. how is {player}, up at {here}?")));
     say(&mut app, npc, "Hello.");
     until_finished(&mut app, 1);
     (0..20).for_each(|_| app.update());
@@ -123,7 +137,8 @@ fn never() -> Speaker {
 
 #[test]
 fn a_backend_that_fails_or_panics_shows_an_authored_line_and_the_game_goes_on() {
-    let failing = || Scripted::new(|_| Err(Error::Unsatisfiable { rule: "none".into(), remedy: "none".into() }));
+    let failing =
+        || Scripted::new(|_| Err(Error::Unsatisfiable { rule: "none".into(), remedy: "none".into() }));
     for plugins in [backend(failing), backend(|| Scripted::new(|_| panic!("broken script")))] {
         let (mut app, npc) = village(plugins);
         say(&mut app, npc, "Hello.");
@@ -153,7 +168,8 @@ fn a_judged_line_is_passed_on_once_with_its_outcome() {
     for _ in 0..2 {
         app.world_mut().trigger(LineJudged { line, outcome: LineOutcome::Skipped });
     }
-    let judged: Vec<ExchangeJudged> = app.world_mut().resource_mut::<Messages<ExchangeJudged>>().drain().collect();
+    let judged: Vec<ExchangeJudged> =
+        app.world_mut().resource_mut::<Messages<ExchangeJudged>>().drain().collect();
     assert_eq!(judged.len(), 1);
     assert_eq!(judged[0].exchange.outcome, LineOutcome::Skipped);
     assert_eq!(judged[0].exchange.exchange.act, Act::Joke);
@@ -173,7 +189,11 @@ fn a_broken_persona_is_answered_for() {
 #[test]
 fn the_shipped_model_answers_from_the_world_and_the_same_twice() {
     let talk = || {
-        let plugins = SkaldPlugins { execution: Execution::PerFrame(8), deadline: Duration::from_secs(600), ..default() };
+        let plugins = SkaldPlugins {
+            execution: Execution::PerFrame(8),
+            deadline: Duration::from_secs(600),
+            ..default()
+        };
         let (mut app, npc) = village(plugins.with_seed(3));
         for (n, text) in ["Hello.", "How do I get to the mill?", "Any news?"].iter().enumerate() {
             say(&mut app, npc, text);
