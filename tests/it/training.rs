@@ -163,6 +163,19 @@ fn a_run_killed_again_and_again_equals_one_that_was_not() {
     assert!(names(&broken).iter().all(|name| !name.starts_with('.')), "{:?}", names(&broken));
 }
 
+/// Sends Ctrl-C when the curve has so many lines.
+#[cfg(unix)]
+fn interrupt(child: Child, out: &Path, lines: usize) -> Output {
+    let since = Instant::now();
+    while fs::read_to_string(out.join("curve.jsonl")).unwrap_or_default().lines().count() < lines {
+        assert!(since.elapsed() < Duration::from_secs(120), "the training does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait_with_output().unwrap()
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been() {
@@ -170,15 +183,7 @@ fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     let place = Place::new(&CONFIG.replace("steps: 40", "steps: 400"));
     let (straight, broken) = (place.at("straight"), place.at("broken"));
     assert!(place.run(&straight, &[]).status.success());
-    let child = place.train(&broken, &[]).spawn().unwrap();
-    let since = Instant::now();
-    while fs::read_to_string(broken.join("curve.jsonl")).unwrap_or_default().lines().count() < 10 {
-        assert!(since.elapsed() < Duration::from_secs(60), "the training does not begin");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let output = child.wait_with_output().unwrap();
+    let output = interrupt(place.train(&broken, &[]).spawn().unwrap(), &broken, 10);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
     let last = lines(&output).pop().unwrap();
@@ -280,29 +285,56 @@ impl Drop for SmallDisk {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room() {
+fn a_disk_too_small_is_one_clear_error_and_the_run_goes_on_when_there_is_room() {
     let place = Place::new(CONFIG);
     let straight = place.at("straight");
     assert!(place.run(&straight, &[]).status.success());
     // Full at the first state, at the first model, and later.
     for size in ["32k", "72k", "96k"] {
         let Some(disk) = SmallDisk::mount(place.at(size), &format!("size={size}")) else {
-            println!("skipped: only root may mount a small file system");
+            eprintln!("skipped: only root may mount a small file system");
             return;
         };
         let out = disk.0.join("run");
-        let output = place.run(&out, &[]);
-        if output.status.success() {
-            assert_ne!(size, "32k", "the disk was meant to be too small");
-            assert_same(&straight, &out);
-            continue;
-        }
-        assert_one_clear_error(&output, 1, &["free some space"]);
+        assert_one_clear_error(&place.run(&out, &[]), 1, &["free some space"]);
         assert!(names(&out).iter().all(|name| !name.ends_with(".tmp")), "{:?}", names(&out));
         disk.grow();
         let begun = out.join("training_state.safetensors").exists();
         let output = place.run(&out, if begun { &["--resume"] } else { &[] });
         assert!(output.status.success(), "{size}: {}", stderr(&output));
+        assert_same(&straight, &out);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_on_the_way_costs_nothing_that_was_saved() {
+    let place = Place::new(&CONFIG.replace("steps: 40", "steps: 200"));
+    let straight = place.at("straight");
+    assert!(place.run(&straight, &[]).status.success());
+    // Room for nothing, and room for the curve but not for a state.
+    for room in [0, 24 << 10] {
+        let Some(disk) = SmallDisk::mount(place.at(&format!("disk{room}")), "size=1m") else {
+            eprintln!("skipped: only root may mount a small file system");
+            return;
+        };
+        let out = disk.0.join("run");
+        // Stopped, not killed: a leftover of a kill would be swept and make room.
+        let stopped = interrupt(place.train(&out, &[]).spawn().unwrap(), &out, 10);
+        assert_eq!(stopped.status.code(), Some(130), "{}", stderr(&stopped));
+        let filler = disk.0.join("filler");
+        let mut size = 1 << 20;
+        while size > 0 && fs::write(&filler, vec![1; size]).is_err() {
+            size -= 4096;
+        }
+        fs::write(&filler, vec![1; size.saturating_sub(room)]).unwrap();
+        let saved = fs::read(out.join("training_state.safetensors")).unwrap();
+        assert_one_clear_error(&place.run(&out, &["--resume"]), 1, &["free some space"]);
+        assert!(saved == fs::read(out.join("training_state.safetensors")).unwrap());
+        bevy_skald::model::Checkpoint::load(&out).unwrap();
+        fs::remove_file(&filler).unwrap();
+        let output = place.run(&out, &["--resume"]);
+        assert!(output.status.success(), "{}", stderr(&output));
         assert_same(&straight, &out);
     }
 }
