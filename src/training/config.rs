@@ -1,5 +1,6 @@
 //! [`TrainingConfig`]: a training run, as a RON file.
 
+use super::schedule::{Rates, Schedule};
 use crate::error::{Error, Result};
 use crate::model::{StoredAs, TransformerConfig};
 use crate::nn::optim::AdamWConfig;
@@ -102,16 +103,9 @@ pub enum TokenizerKind {
     Bpe(usize),
 }
 
-/// How the learning rate falls after warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Schedule {
-    /// Half a cosine.
-    #[default]
-    Cosine,
-    /// A straight line.
-    Linear,
-    /// It does not.
-    Constant,
+/// Whether `n` goes into `whole` without a rest.
+fn divides(n: usize, whole: usize) -> bool {
+    n > 0 && whole.is_multiple_of(n)
 }
 
 impl TrainingConfig {
@@ -126,12 +120,36 @@ impl TrainingConfig {
     pub fn validate(&self, file: &str) -> Result<()> {
         let share = |value: f32| (0.0..1.0).contains(&value);
         let adam = &self.optimizer;
+        let model = &self.model;
+        let size = |value: usize, most: usize| (1..=most).contains(&value);
+        // What the attention of one layer holds at a time: rows x heads x sequence x sequence.
+        let scores = [self.rows, model.heads, self.sequence, self.sequence]
+            .iter()
+            .try_fold(1usize, |all, n| all.checked_mul(*n));
+        let vocabulary = match self.tokenizer {
+            TokenizerKind::Characters => true,
+            TokenizerKind::Bpe(size) => (259..=1 << 20).contains(&size),
+        };
         let rules = [
+            ("model.hidden_size", size(model.hidden_size, 1 << 15), "1 to 32768"),
+            ("model.layers", size(model.layers, 256), "1 to 256"),
+            ("model.heads", size(model.heads, 512), "1 to 512"),
+            ("model.heads", divides(model.heads, model.hidden_size), "a divisor of `model.hidden_size`"),
+            ("model.kv_heads", size(model.kv_heads, 512), "1 to 512"),
+            ("model.kv_heads", divides(model.kv_heads, model.heads), "a divisor of `model.heads`"),
+            ("model.intermediate_size", size(model.intermediate_size, 1 << 17), "1 to 131072"),
+            ("model.context", size(model.context, 1 << 21), "1 to 2097152"),
+            ("tokenizer", vocabulary, "Bpe(259) to Bpe(1048576)"),
             ("steps", (1..=1_000_000_000).contains(&self.steps), "1 or more"),
             ("sequence", (2..=1 << 16).contains(&self.sequence), "2 to 65536"),
             ("sequence", self.sequence <= self.model.context, "at most `model.context`"),
-            ("rows", (1..=1 << 14).contains(&self.rows), "1 to 16384"),
-            ("learning_rate", self.learning_rate > 0.0 && self.learning_rate <= 10.0, "above 0"),
+            ("rows", size(self.rows, 1 << 14), "1 to 16384"),
+            (
+                "rows",
+                scores.is_some_and(|scores| scores <= 1 << 30),
+                "fewer: rows x heads x sequence x sequence is at most 2^30",
+            ),
+            ("learning_rate", self.learning_rate > 0.0 && self.learning_rate <= 10.0, "above 0, at most 10"),
             (
                 "min_learning_rate",
                 (0.0..=self.learning_rate).contains(&self.min_learning_rate),
@@ -145,13 +163,23 @@ impl TrainingConfig {
             ("checkpoint_every", self.checkpoint_every > 0, "1 or more"),
             ("optimizer.beta1", (0.0..1.0).contains(&adam.beta1), "0 or more, below 1"),
             ("optimizer.beta2", (0.0..1.0).contains(&adam.beta2), "0 or more, below 1"),
-            ("optimizer.eps", adam.eps > 0.0, "above 0"),
+            ("optimizer.eps", adam.eps > 0.0 && adam.eps < 1.0, "above 0, below 1"),
             ("optimizer.weight_decay", (0.0..10.0).contains(&adam.weight_decay), "0 or more, below 10"),
         ];
         if let Some((field, _, range)) = rules.iter().find(|(_, holds, _)| !holds) {
             return Err(Error::config(file, *field, "the value is out of range", format!("choose {range}")));
         }
-        self.transformer(1).validate(file)
+        let shape = self.transformer(match self.tokenizer {
+            TokenizerKind::Characters => 1,
+            TokenizerKind::Bpe(size) => size,
+        });
+        shape.validate(file)?;
+        // Weights, gradient and two moments in f32, and copies while they are saved.
+        if shape.parameters() > 1 << 30 {
+            let reason = format!("the network would have {} parameters", shape.parameters());
+            return Err(Error::config(file, "model", reason, "choose sizes that make at most 2^30"));
+        }
+        Ok(())
     }
 
     /// The network's shape for a vocabulary of this size.
@@ -174,17 +202,14 @@ impl TrainingConfig {
 
     /// The learning rate of a step, the first being 1.
     pub fn rate(&self, step: u64) -> f64 {
-        if step <= self.warmup_steps {
-            return self.learning_rate * step as f64 / self.warmup_steps as f64;
+        Rates {
+            schedule: self.schedule,
+            warmup: self.warmup_steps,
+            steps: self.steps,
+            high: self.learning_rate,
+            low: self.min_learning_rate,
         }
-        let left = (self.steps - self.warmup_steps).max(1) as f64;
-        let done = ((step - self.warmup_steps) as f64 / left).min(1.0);
-        let share = match self.schedule {
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-            Schedule::Linear => 1.0 - done,
-            Schedule::Constant => 1.0,
-        };
-        self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * share
+        .at(step)
     }
 }
 
@@ -203,24 +228,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_rate_rises_and_falls() {
-        let config = small();
-        assert!((config.rate(2) - 0.005).abs() < 1e-12);
-        assert!((config.rate(4) - 0.01).abs() < 1e-12);
-        assert!((config.rate(12) - 0.005).abs() < 1e-12);
-        assert!(config.rate(20) < 1e-12);
-        let linear = TrainingConfig { schedule: Schedule::Linear, min_learning_rate: 0.002, ..config };
-        assert!((linear.rate(12) - 0.006).abs() < 1e-12);
-    }
-
-    #[test]
     fn senseless_configs_are_refused_by_field() {
         let text = ron::to_string(&small()).unwrap();
         for (from, to, field) in [
             ("steps:20", "steps:0", "steps"),
             ("sequence:16", "sequence:64", "sequence"),
             ("dropout:0.1", "dropout:1.5", "dropout"),
-            ("heads:2", "heads:3", "head_dim"),
+            ("heads:2", "heads:3", "model.heads"),
+            ("kv_heads:1", "kv_heads:0", "model.kv_heads"),
+            ("context:32", "context:99999999", "model.context"),
+            ("hidden_size:16", "hidden_size:0", "model.hidden_size"),
+            ("tokenizer:Characters", "tokenizer:Bpe(7)", "tokenizer"),
+            ("learning_rate:0.01", "learning_rate:-1.0", "learning_rate"),
+            ("learning_rate:0.01", "learning_rate:NaN", "learning_rate"),
+            ("rows:2", "rows:16385", "rows"),
             ("seed:0", "sead:0", "sead"),
             ("rows:2", "rows:\"two\"", "small.ron:1"),
         ] {

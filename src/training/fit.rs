@@ -1,11 +1,15 @@
-//! [`Fit`]: the training job. One optimiser step a step; validations and resume points in between.
+//! [`Fit`]: the training job. One optimiser step a step; batches of validation and resume points in between.
 
+use super::DATA_REPORT;
 use super::config::{Keep, TrainingConfig};
 use super::curve::Curve;
+use super::directory::{Claim, Start};
 use super::packing::{Batch, PackedRow, epoch, pack};
+use super::progress::{Fitted, Progress, Stage};
 use super::source::{DataSets, SampleSource};
 use super::state::{self, Standing};
 use crate::error::{Error, Result};
+use crate::files::write_atomic;
 use crate::job::Job;
 use crate::model::{Card, Checkpoint, Transformer, Weights};
 use crate::nn::optim::{AdamW, clip_global_norm};
@@ -13,50 +17,16 @@ use crate::nn::{Mode, cross_entropy};
 use crate::seed::Seed;
 use crate::text::Tokenizer;
 use candle_core::Device;
-use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What training tells after each step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Progress {
-    /// Optimiser steps done.
-    pub step: u64,
-    /// Optimiser steps in all.
-    pub steps: u64,
-    /// The step's loss, in nats a token (nothing at step 0).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train_loss: Option<f32>,
-    /// The validation loss, when there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_loss: Option<f64>,
-    /// The learning rate.
-    pub lr: f64,
-    /// Tokens learned from a second, padding not counted.
-    pub tokens_per_s: f64,
-}
-
-/// How training ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Fitted {
-    /// Optimiser steps done.
-    pub steps: u64,
-    /// The best validation loss, in nats a token.
-    pub best_val_loss: f64,
-    /// The step of the best.
-    pub best_step: u64,
-    /// The validation loss before the first step.
-    pub first_val_loss: f64,
-    /// Whether it ended before `steps` because validation no longer improved.
-    pub early: bool,
-    /// Seconds of work, those before a resume included.
-    pub seconds: f64,
-    /// Where the best model is.
-    pub checkpoint: PathBuf,
-}
-
-/// Fits a model to data. See the module's documentation.
+/// Fits a model to data.
+///
+/// The directory it writes is a checkpoint (the best model so far) with the run's state, curve and data
+/// report beside. It can be killed at any moment: [`Fit::resume`] goes on from the last resume point, and
+/// curve and weights come out as if nothing had happened (same machine, same number of threads).
 pub struct Fit {
     config: TrainingConfig,
     tokenizer: Tokenizer,
@@ -69,13 +39,26 @@ pub struct Fit {
     standing: Standing,
     rows: Vec<PackedRow>,
     validation: Vec<PackedRow>,
+    /// The validation under way.
+    tally: Tally,
+    /// Tokens a second of the last optimiser step.
+    speed: f64,
     curve: Curve,
     seed: Seed,
+    _claim: Claim,
+}
+
+/// How far a validation has come.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    batches: usize,
+    sum: f64,
+    weight: f64,
 }
 
 impl Fit {
-    /// A new run in the directory `out`, which must not hold one already. `card` says what the model is;
-    /// its provenance is filled in.
+    /// A new run in the directory `out`, which must hold neither a run nor a model. `card` says what the
+    /// model is; its provenance is filled in.
     pub fn new(
         config: TrainingConfig,
         tokenizer: Tokenizer,
@@ -84,34 +67,11 @@ impl Fit {
         out: &Path,
         device: &Device,
     ) -> Result<Self> {
-        if state::exists(out) {
-            return Err(Error::config(
-                out.display().to_string(),
-                "--out",
-                "the directory already holds a run",
-                "go on with it (`--resume`), or choose another directory",
-            ));
-        }
-        std::fs::create_dir_all(out).map_err(|e| Error::io("make the run's directory", out, e))?;
-        let model =
-            Transformer::new(&config.transformer(tokenizer.vocab_size()), Seed::new(config.seed), device)?;
-        let standing = Standing {
-            step: 0,
-            epoch: 0,
-            cursor: 0,
-            best_val_loss: None,
-            best_step: 0,
-            since_best: 0,
-            first_val_loss: None,
-            validated: false,
-            seconds: 0.0,
-            data_hash: data_hash(&data),
-            config: config.clone(),
-        };
-        Self::assemble(config, tokenizer, data, card, out, device, model, standing)
+        Self::begin(config, tokenizer, data, card, Claim::take(out, false)?, device)
     }
 
-    /// Goes on with the run in `out`. Config and data must be those it was started with.
+    /// Goes on with the run in `out`. Config and data must be those it was started with. A run that was
+    /// killed before its first resume point begins anew.
     pub fn resume(
         config: TrainingConfig,
         tokenizer: Tokenizer,
@@ -120,26 +80,54 @@ impl Fit {
         out: &Path,
         device: &Device,
     ) -> Result<Self> {
-        let (standing, tensors) = state::load(out, device)?;
-        let file = out.join(state::STATE).display().to_string();
+        Self::begin(config, tokenizer, data, card, Claim::take(out, true)?, device)
+    }
+
+    /// Begins or goes on, in a directory that was claimed before. A new run saves its first resume point
+    /// at once.
+    pub fn begin(
+        config: TrainingConfig,
+        tokenizer: Tokenizer,
+        data: DataSets,
+        card: Card,
+        claim: Claim,
+        device: &Device,
+    ) -> Result<Self> {
+        config.validate("config")?;
+        let shape = config.transformer(tokenizer.vocab_size());
+        let hash = data_hash(&data);
+        if claim.start() == Start::Fresh {
+            let model = Transformer::new(&shape, Seed::new(config.seed), device)?;
+            let standing = Standing::new(config.clone(), hash);
+            let mut fit = Self::assemble(config, tokenizer, data, card, claim, device, model, standing)?;
+            fit.save()?;
+            return Ok(fit);
+        }
+        let (standing, tensors) = state::load(claim.out(), device)?;
+        let file = claim.out().join(state::STATE).display().to_string();
         if let Some((field, reason)) = state::difference(&standing.config, &config) {
             return Err(Error::config(file, field, reason, "give the config the run was started with"));
         }
-        if standing.data_hash != data_hash(&data) {
+        if standing.data_hash != hash {
             let reason = "the data is not what the run was started with";
             return Err(Error::config(file, "--data", reason, "give the same files, or start a new run"));
         }
-        let shape = config.transformer(tokenizer.vocab_size());
-        let mut weights = std::collections::BTreeMap::new();
+        let mut weights = BTreeMap::new();
         for (name, _) in shape.tensors() {
             if let Some(tensor) = tensors.get(&name) {
                 weights.insert(name, (tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1::<f32>()?));
             }
         }
-        let model = Transformer::from_weights(&shape, &Weights::new(weights)?, device)?;
+        let weights = Weights::new(weights)?;
+        weights.check(&shape.tensors(), &file)?;
+        let model = Transformer::from_weights(&shape, &weights, device)?;
         let step = standing.step;
-        let mut fit = Self::assemble(config, tokenizer, data, card, out, device, model, standing)?;
+        let mut fit = Self::assemble(config, tokenizer, data, card, claim, device, model, standing)?;
         fit.optimizer.load_state(&tensors, step, &file)?;
+        // The model of this very step may not have come to the disk whole: its state is always saved first.
+        if let Some(best) = fit.standing.best_val_loss.filter(|_| fit.standing.best_step == step) {
+            fit.save_model(best)?;
+        }
         Ok(fit)
     }
 
@@ -148,14 +136,15 @@ impl Fit {
         tokenizer: Tokenizer,
         data: DataSets,
         card: Card,
-        out: &Path,
+        claim: Claim,
         device: &Device,
         model: Transformer,
         standing: Standing,
     ) -> Result<Self> {
         let held: &dyn SampleSource = &*data.validation;
-        let validation = pack((0..held.len()).map(|i| held.fixed(i)), config.sequence);
-        if Batch::new(&validation, &Device::Cpu)?.weight == 0.0 {
+        let mut validation = pack((0..held.len()).map(|i| held.fixed(i)), config.sequence);
+        validation.retain(PackedRow::counts);
+        if validation.is_empty() {
             return Err(Error::Data {
                 source_name: "validation set".into(),
                 reason: "no token counts for the loss".into(),
@@ -165,8 +154,9 @@ impl Fit {
         let seed = Seed::new(config.seed);
         let rows = epoch(&*data.train, seed, standing.epoch, config.sequence)?;
         let optimizer = AdamW::new(model.vars(), config.optimizer)?;
-        let curve = Curve::open(&out.join("curve.jsonl"), standing.step)?;
-        let (out, device) = (out.to_owned(), device.clone());
+        let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
+        let curve = Curve::open(claim.out(), last)?;
+        let (out, device) = (claim.out().to_owned(), device.clone());
         Ok(Self {
             config,
             tokenizer,
@@ -179,8 +169,11 @@ impl Fit {
             standing,
             rows,
             validation,
+            tally: Tally::default(),
+            speed: 0.0,
             curve,
             seed,
+            _claim: claim,
         })
     }
 
@@ -189,46 +182,46 @@ impl Fit {
         &self.standing
     }
 
-    /// Saves a resume point now (before stopping).
+    /// Writes [`DATA_REPORT`]: sizes and hash of the data sets, and `details` of whoever made them (what was
+    /// dropped, and why).
+    pub fn save_data_report(&self, details: &serde_json::Value) -> Result<()> {
+        let report = serde_json::json!({
+            "data_hash": self.standing.data_hash,
+            "train": { "samples": self.data.train.len(), "rows_of_an_epoch": self.rows.len() },
+            "validation": { "samples": self.data.validation.len(), "rows": self.validation.len() },
+            "details": details,
+        });
+        let pretty =
+            serde_json::to_vec_pretty(&report).map_err(|e| Error::backend("writing the data report", e))?;
+        write_atomic(&self.out.join(DATA_REPORT), &pretty)
+    }
+
+    /// Saves a resume point now (before stopping). A validation under way is done again after a resume.
     pub fn save(&mut self) -> Result<()> {
-        self.curve.flush()?;
+        self.curve.sync()?;
         let mut tensors = self.optimizer.state();
         tensors.extend(self.model.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())));
         state::save(&self.out, &self.standing, &tensors)
     }
 
-    fn due(&self) -> bool {
-        let step = self.standing.step;
-        !self.standing.validated
-            && (step.is_multiple_of(self.config.validate_every) || step == self.config.steps)
-    }
-
-    fn validate(&mut self) -> Result<f64> {
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for rows in self.validation.chunks(self.config.rows) {
-            let batch = Batch::new(rows, &self.device)?;
-            if batch.weight > 0.0 {
-                let logits = self.model.forward(&batch.tokens, Mode::Evaluate)?;
-                let loss = cross_entropy(&logits, &batch.targets, &batch.weights, 0.0)?.to_scalar::<f32>()?;
-                sum += f64::from(loss) * batch.weight;
-                weight += batch.weight;
-            }
+    /// One batch of the validation; its loss after the last.
+    fn validate(&mut self) -> Result<Option<f64>> {
+        let at = self.tally.batches * self.config.rows;
+        let end = self.validation.len().min(at + self.config.rows);
+        let batch = Batch::new(&self.validation[at..end], &self.device)?;
+        let logits = self.model.forward(&batch.tokens, Mode::Evaluate)?;
+        let loss = cross_entropy(&logits, &batch.targets, &batch.weights, 0.0)?.to_scalar::<f32>()?;
+        if !loss.is_finite() {
+            return Err(Error::Diverged { step: self.standing.step, loss });
         }
-        let loss = sum / weight;
-        let standing = &mut self.standing;
-        standing.validated = true;
-        standing.first_val_loss.get_or_insert(loss);
-        if standing.best_val_loss.is_none_or(|best| loss < best) {
-            (standing.best_val_loss, standing.best_step, standing.since_best) =
-                (Some(loss), standing.step, 0);
-            self.save_model(loss)?;
-        } else {
-            standing.since_best += 1;
-            if self.config.keep == Keep::Last {
-                self.save_model(loss)?;
-            }
+        self.tally.sum += f64::from(loss) * batch.weight;
+        self.tally.weight += batch.weight;
+        self.tally.batches += 1;
+        if end < self.validation.len() {
+            return Ok(None);
         }
-        Ok(loss)
+        let tally = std::mem::take(&mut self.tally);
+        Ok(Some(tally.sum / tally.weight))
     }
 
     fn save_model(&self, val_loss: f64) -> Result<()> {
@@ -261,15 +254,10 @@ impl Fit {
         Ok(batch)
     }
 
-    fn learn(&mut self) -> Result<(f32, usize)> {
+    fn learn(&mut self) -> Result<()> {
+        let begun = Instant::now();
         let step = self.standing.step + 1;
         let batch = Batch::new(&self.next_rows()?, &self.device)?;
-        self.standing.step = step;
-        self.standing.validated = false;
-        if batch.weight == 0.0 {
-            // Nothing in these rows counts: the step is spent without a gradient.
-            return Ok((0.0, batch.count));
-        }
         let mut noise = self.seed.derive("dropout").derive_index(step).stream();
         let mode = Mode::Train { dropout: self.config.dropout, noise: &mut noise };
         let logits = self.model.forward(&batch.tokens, mode)?;
@@ -286,7 +274,59 @@ impl Fit {
             return Err(Error::Diverged { step, loss: value });
         }
         self.optimizer.step(&grads, self.config.rate(step))?;
-        Ok((value, batch.count))
+        let standing = &mut self.standing;
+        (standing.step, standing.validated, standing.train_loss) = (step, false, Some(value));
+        self.speed = batch.count as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+        Ok(())
+    }
+
+    /// The step is whole: its line, and what is to be saved, in the order that a kill between any two
+    /// leaves a run that can go on (the curve, then the state, then the model).
+    fn complete(&mut self, val_loss: Option<f64>) -> Result<Progress> {
+        let progress = self.progress(Stage::Stepped, val_loss);
+        self.curve.add(&progress)?;
+        let best = val_loss.filter(|loss| self.standing.judge(*loss));
+        let step = self.standing.step;
+        let kept = best.or(val_loss.filter(|_| self.config.keep == Keep::Last));
+        if kept.is_some() || (step > 0 && step.is_multiple_of(self.config.checkpoint_every)) {
+            self.save()?;
+        }
+        if let Some(loss) = kept {
+            self.save_model(loss)?;
+        }
+        Ok(progress)
+    }
+
+    fn progress(&self, stage: Stage, val_loss: Option<f64>) -> Progress {
+        Progress {
+            step: self.standing.step,
+            steps: self.config.steps,
+            train_loss: self.standing.train_loss,
+            val_loss,
+            lr: self.config.rate(self.standing.step),
+            tokens_per_s: self.speed,
+            stage,
+        }
+    }
+
+    fn advance(&mut self) -> Result<ControlFlow<Fitted, Progress>> {
+        if !self.standing.due() {
+            let patience = self.config.patience;
+            let early = patience > 0 && self.standing.since_best >= patience;
+            if early || self.standing.step >= self.config.steps {
+                self.save()?;
+                return Ok(ControlFlow::Break(self.fitted(early)));
+            }
+            self.learn()?;
+            if !self.standing.due() {
+                return self.complete(None).map(ControlFlow::Continue);
+            }
+        } else if let Some(loss) = self.validate()? {
+            return self.complete(Some(loss)).map(ControlFlow::Continue);
+        }
+        let of = self.validation.len().div_ceil(self.config.rows);
+        let stage = Stage::Validating { done: self.tally.batches, of };
+        Ok(ControlFlow::Continue(self.progress(stage, None)))
     }
 
     fn fitted(&self, early: bool) -> Fitted {
@@ -312,38 +352,11 @@ impl Job for Fit {
     type Update = Progress;
 
     fn step(&mut self) -> Result<ControlFlow<Fitted, Progress>> {
-        let start = Instant::now();
-        let (mut train_loss, mut val_loss, mut count) = (None, None, 0);
-        let before_the_first = self.standing.step == 0 && self.due();
-        if !before_the_first {
-            let patience = self.config.patience;
-            let early = patience > 0 && self.standing.since_best >= patience;
-            if early || self.standing.step >= self.config.steps {
-                self.save()?;
-                return Ok(ControlFlow::Break(self.fitted(early)));
-            }
-            let (loss, tokens) = self.learn()?;
-            (train_loss, count) = (Some(loss), tokens);
-        }
-        let learned = start.elapsed().as_secs_f64();
-        if self.due() {
-            val_loss = Some(self.validate()?);
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        self.standing.seconds += seconds;
-        let progress = Progress {
-            step: self.standing.step,
-            steps: self.config.steps,
-            train_loss,
-            val_loss,
-            lr: self.config.rate(self.standing.step.max(1)),
-            tokens_per_s: count as f64 / learned.max(1e-9),
-        };
-        self.curve.add(&progress)?;
-        if self.standing.step > 0 && self.standing.step.is_multiple_of(self.config.checkpoint_every) {
-            self.save()?;
-        }
-        Ok(ControlFlow::Continue(progress))
+        let begun = Instant::now();
+        // Keeps candle's threads awake over the many short operations of a step.
+        let told = self.device.clone().with_context(|| self.advance());
+        self.standing.seconds += begun.elapsed().as_secs_f64();
+        told
     }
 }
 
@@ -414,15 +427,65 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_config_or_an_occupied_directory_is_refused() {
+    fn a_run_killed_within_a_validation_goes_on_with_the_same_curve() {
+        let config = TrainingConfig { rows: 1, ..small() };
+        let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        job::run(start(&config, straight.path()).unwrap(), |_| ()).unwrap();
+        let mut fit = start(&config, broken.path()).unwrap();
+        let mut halves = 0;
+        // Stopped in the midst of the validation of step 5, saved there, and later dropped unsaved.
+        while halves < 2 {
+            let ControlFlow::Continue(progress) = fit.step().unwrap() else { unreachable!() };
+            halves += usize::from(progress.step == 5 && progress.stage != Stage::Stepped);
+        }
+        fit.save().unwrap();
+        drop(fit);
+        let mut fit = go_on(&config, broken.path()).unwrap();
+        assert_eq!(fit.standing().step, 5);
+        let _ = fit.step().unwrap();
+        drop(fit);
+        job::run(go_on(&config, broken.path()).unwrap(), |_| ()).unwrap();
+        let read = |dir: &Path| std::fs::read_to_string(dir.join("curve.jsonl")).unwrap();
+        assert_eq!(read(straight.path()), read(broken.path()));
+        // A finished run that is resumed says the same again.
+        let again = job::run(go_on(&config, broken.path()).unwrap(), |_| ()).unwrap();
+        assert_eq!(again.steps, config.steps);
+        assert_eq!(read(straight.path()), read(broken.path()));
+    }
+
+    #[test]
+    fn a_best_model_that_was_half_written_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut fit = start(&small(), dir.path()).unwrap();
-        fit.save().unwrap();
+        while fit.standing().best_val_loss.is_none() {
+            let _ = fit.step().unwrap();
+        }
+        drop(fit);
+        let whole = Checkpoint::load(dir.path()).unwrap().weights.hash();
+        // Killed between the files of a checkpoint.
+        std::fs::write(dir.path().join("model.safetensors"), b"half").unwrap();
+        assert!(Checkpoint::load(dir.path()).is_err());
+        drop(go_on(&small(), dir.path()).unwrap());
+        assert_eq!(Checkpoint::load(dir.path()).unwrap().weights.hash(), whole);
+    }
+
+    #[test]
+    fn a_changed_config_or_other_data_or_an_occupied_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(start(&small(), dir.path()).unwrap());
         let error = start(&small(), dir.path()).err().unwrap().to_string();
         assert!(error.contains("--resume"), "{error}");
         let other = TrainingConfig { learning_rate: 0.02, ..small() };
         let error = go_on(&other, dir.path()).err().unwrap().to_string();
-        assert!(error.contains("learning_rate"), "{error}");
+        assert!(error.contains("`learning_rate`"), "{error}");
+        let mut wider = small();
+        wider.model.hidden_size = 32;
+        let error = go_on(&wider, dir.path()).err().unwrap().to_string();
+        assert!(error.contains("`model.hidden_size`"), "{error}");
+        let (config, tokenizer, _, card) = parts(&small());
+        let data = text_sets(&TEXT.repeat(13), &tokenizer, config.sequence).unwrap();
+        let error = Fit::resume(config, tokenizer, data, card, dir.path(), &Device::Cpu).err().unwrap();
+        assert!(error.to_string().contains("--data"), "{error}");
         std::fs::write(dir.path().join(state::STATE), b"garbage").unwrap();
         assert!(go_on(&small(), dir.path()).err().unwrap().to_string().contains(state::STATE));
     }

@@ -5,15 +5,25 @@
 
 mod config;
 mod curve;
+mod directory;
 mod fit;
 mod packing;
+mod progress;
+mod schedule;
 mod source;
 mod state;
 mod text_source;
 
-pub use config::{Keep, ModelShape, Schedule, TokenizerKind, TrainingConfig};
-pub use fit::{Fit, Fitted, Progress};
+pub use config::{Keep, ModelShape, TokenizerKind, TrainingConfig};
+pub use curve::CURVE;
+pub use directory::{Claim, MARK, Start};
+pub use fit::Fit;
 pub use packing::{Batch, PackedRow, pack};
+pub use progress::{Fitted, Progress, Stage};
+pub use schedule::{Rates, Schedule};
 pub use source::{DataSets, Sample, SampleSource};
 pub use state::{STATE, Standing};
-pub use text_source::text_sets;
+pub use text_source::{TextCorpus, text_sets};
+
+/// What a run's data was, within its directory: counts, what was dropped and why, the hash.
+pub const DATA_REPORT: &str = "data.json";

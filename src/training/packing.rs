@@ -32,6 +32,11 @@ impl PackedRow {
         self.segments.extend(std::iter::repeat_n(self.samples, count));
     }
 
+    /// Whether any of its tokens counts for the loss.
+    pub(super) fn counts(&self) -> bool {
+        self.weights.iter().any(|weight| *weight > 0.0)
+    }
+
     fn pad(&mut self, length: usize) {
         self.ids.resize(length, 0);
         self.targets.resize(length, 0);
@@ -104,9 +109,11 @@ pub fn epoch(source: &dyn SampleSource, seed: Seed, epoch: u64, length: usize) -
     let noise = seed.derive("sample");
     let samples = order.into_iter().map(|i| source.sample(i, &mut noise.derive_index(i as u64).stream()));
     let mut rows = pack(samples, length);
+    // Nothing is learned from a row without weight, and its loss would be 0 / 0.
+    rows.retain(PackedRow::counts);
     // The last rows are the emptiest: mix them in.
     seed.derive("rows").stream().shuffle(&mut rows);
-    if rows.iter().flat_map(|row| &row.weights).any(|weight| *weight > 0.0) {
+    if !rows.is_empty() {
         return Ok(rows);
     }
     Err(Error::Data {
@@ -136,6 +143,37 @@ mod tests {
         assert_eq!(rows[0].positions, [0, 1, 2, 0, 1, 0]);
         assert_eq!(rows[0].segments, [1, 1, 1, 2, 2, 0]);
         assert_eq!(rows[0].weights, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    struct Fixed(Vec<Sample>);
+
+    impl SampleSource for Fixed {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+        fn sample(&self, index: usize, _: &mut crate::seed::Stream) -> Sample {
+            self.0[index].clone()
+        }
+        fn fixed(&self, index: usize) -> Sample {
+            self.0[index].clone()
+        }
+        fn hash(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn an_epoch_depends_on_seed_and_number_alone_and_has_no_weightless_rows() {
+        let mut samples: Vec<Sample> = (0..40).map(|n| sample(5, n)).collect();
+        samples[7].loss.fill(0.0);
+        let source = Fixed(samples);
+        let rows = |seed, number| epoch(&source, Seed::new(seed), number, 4).unwrap();
+        assert_eq!(rows(1, 0), rows(1, 0));
+        assert_ne!(rows(1, 0), rows(1, 1));
+        assert_ne!(rows(1, 0), rows(2, 0));
+        assert_eq!(rows(1, 0).len(), 39);
+        let nothing = Fixed(vec![sample(1, 0), sample(0, 0)]);
+        assert!(matches!(epoch(&nothing, Seed::new(1), 0, 4), Err(Error::Data { .. })));
     }
 
     proptest! {

@@ -32,12 +32,52 @@ pub struct Standing {
     pub first_val_loss: Option<f64>,
     /// Whether the validation due at `step` has been done.
     pub validated: bool,
+    /// The training loss of `step`.
+    pub train_loss: Option<f32>,
     /// Seconds of work.
     pub seconds: f64,
     /// The run's config.
     pub config: TrainingConfig,
     /// The data's hash.
     pub data_hash: String,
+}
+
+impl Standing {
+    pub(super) fn new(config: TrainingConfig, data_hash: String) -> Self {
+        Self {
+            step: 0,
+            epoch: 0,
+            cursor: 0,
+            best_val_loss: None,
+            best_step: 0,
+            since_best: 0,
+            first_val_loss: None,
+            validated: false,
+            train_loss: None,
+            seconds: 0.0,
+            config,
+            data_hash,
+        }
+    }
+
+    /// Whether a validation belongs to `step` and is still to be done.
+    pub(super) fn due(&self) -> bool {
+        let last = self.step == self.config.steps;
+        !self.validated && (last || self.step.is_multiple_of(self.config.validate_every))
+    }
+
+    /// Takes in the validation loss of `step`; whether it is the best so far.
+    pub(super) fn judge(&mut self, loss: f64) -> bool {
+        self.validated = true;
+        self.first_val_loss.get_or_insert(loss);
+        let best = self.best_val_loss.is_none_or(|best| loss < best);
+        if best {
+            (self.best_val_loss, self.best_step, self.since_best) = (Some(loss), self.step, 0);
+        } else {
+            self.since_best += 1;
+        }
+        best
+    }
 }
 
 fn file(dir: &Path) -> PathBuf {
@@ -62,8 +102,8 @@ pub fn save(dir: &Path, standing: &Standing, tensors: &BTreeMap<String, Tensor>)
         .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|e| Error::backend("writing the training state", e))?;
-    let standing =
-        serde_json::to_string(standing).map_err(|e| Error::backend("writing the training state", e))?;
+    // RON, because its numbers come back exactly as they were; serde_json's may be off by the last bit.
+    let standing = ron::to_string(standing).map_err(|e| Error::backend("writing the training state", e))?;
     let bytes = serialize(views, Some([("standing".to_owned(), standing)].into()))
         .map_err(|e| Error::backend("writing the training state", e))?;
     write_atomic(&file(dir), &bytes)
@@ -82,7 +122,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<(Standing, BTreeMap<String, T
         .as_ref()
         .and_then(|map| map.get("standing"))
         .ok_or_else(|| broken("this is no training state of ours".into()))?;
-    let standing: Standing = serde_json::from_str(standing)
+    let standing: Standing = ron::from_str(standing)
         .map_err(|e| broken(format!("the training state is of another version: {e}")))?;
     let parsed = SafeTensors::deserialize(&bytes)
         .map_err(|e| broken(format!("the training state cannot be read: {e}")))?;
@@ -107,4 +147,39 @@ pub fn difference(was: &TrainingConfig, is: &TrainingConfig) -> Option<(String, 
         (was != is).then(|| (path.to_owned(), format!("it was {was} and is {is}")))
     }
     walk("", &serde_json::to_value(was).ok()?, &serde_json::to_value(is).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::config::tests::small;
+
+    #[test]
+    fn a_state_comes_back_to_the_last_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut standing = Standing::new(small(), "hash".into());
+        standing.config.learning_rate = 0.1 + 0.2;
+        assert!(standing.judge(1.0 / 3.0));
+        standing.train_loss = Some(0.1_f32 + 0.7);
+        let values = [f32::MIN_POSITIVE, -0.0, 1.0 / 3.0];
+        let tensor = Tensor::from_slice(&values, (1, 3), &Device::Cpu).unwrap();
+        save(dir.path(), &standing, &[("w".to_owned(), tensor)].into()).unwrap();
+        let (found, tensors) = load(dir.path(), &Device::Cpu).unwrap();
+        assert_eq!(found, standing);
+        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&tensors["w"].flatten_all().unwrap().to_vec1::<f32>().unwrap()), bits(&values));
+    }
+
+    #[test]
+    fn a_truncated_state_is_an_error_at_every_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensor = Tensor::zeros(9, candle_core::DType::F32, &Device::Cpu).unwrap();
+        save(dir.path(), &Standing::new(small(), String::new()), &[("w".to_owned(), tensor)].into()).unwrap();
+        let whole = std::fs::read(file(dir.path())).unwrap();
+        for length in (0..whole.len()).step_by(7) {
+            std::fs::write(file(dir.path()), &whole[..length]).unwrap();
+            let error = load(dir.path(), &Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains(STATE), "{error}");
+        }
+    }
 }

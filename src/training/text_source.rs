@@ -1,9 +1,115 @@
 //! Plain text as training samples: windows of equal length, the last tenth held out.
 
+use super::config::TokenizerKind;
 use super::source::{DataSets, Sample, SampleSource};
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::seed::Stream;
 use crate::text::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// The largest text file that is read.
+const LARGEST: u64 = 1 << 30;
+
+/// Plain text, as read from files.
+#[derive(Clone, Debug, Default)]
+pub struct TextCorpus {
+    text: String,
+    files: Vec<String>,
+    empty: Vec<String>,
+}
+
+impl TextCorpus {
+    /// Reads UTF-8 files, in the order given; of a folder, its `.txt` files by name. Files without a visible
+    /// character are left out and counted.
+    pub fn read(paths: &[PathBuf]) -> Result<Self> {
+        let mut corpus = Self::default();
+        for path in paths {
+            for file in files(path)? {
+                let text = read_text(&file, LARGEST, "read the text")?;
+                let name = file.display().to_string();
+                if text.trim().is_empty() {
+                    corpus.empty.push(name);
+                    continue;
+                }
+                corpus.files.push(name);
+                if !corpus.text.is_empty() && !corpus.text.ends_with('\n') {
+                    corpus.text.push('\n');
+                }
+                corpus.text += &text;
+            }
+        }
+        if corpus.files.is_empty() {
+            let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            return Err(Error::Data {
+                source_name: names.join(", "),
+                reason: "there is no text".into(),
+                remedy: "give UTF-8 files with text, or folders with .txt files".into(),
+            });
+        }
+        Ok(corpus)
+    }
+
+    /// The tokenizer of this text. Characters come from all of it; a BPE is learned from the training part.
+    pub fn tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
+        match kind {
+            TokenizerKind::Characters => Tokenizer::characters(&self.text),
+            TokenizerKind::Bpe(size) => {
+                Tokenizer::train(self.text[..split(&self.text)].split_inclusive('\n'), size, &[])
+            }
+        }
+    }
+
+    /// The training part and what is held out, in windows of `length` predictions.
+    pub fn sets(&self, tokenizer: &Tokenizer, length: usize) -> Result<DataSets> {
+        text_sets(&self.text, tokenizer, length)
+    }
+
+    /// What was read and what was left out.
+    pub fn report(&self) -> serde_json::Value {
+        serde_json::json!({
+            "files": self.files,
+            "bytes": self.text.len(),
+            "characters": self.text.chars().count(),
+            "dropped": { "empty_file": self.empty },
+        })
+    }
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |e| Error::io("list the text folder", path, e);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if file.extension().is_some_and(|extension| extension == "txt") {
+            found.push(file);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where the held-out tenth begins, in bytes: after nine tenths of the characters.
+fn split(text: &str) -> usize {
+    let characters = text.chars().count();
+    text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(at, _)| at)
+}
+
+/// Token ids, a paragraph (up to and with its blank lines) at a time, which takes a fraction of the memory.
+fn encode(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let (mut ids, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        // The blank line goes with what stands before it.
+        let blank = rest.find("\n\n").map_or(rest.len(), |at| at + 2);
+        let end = blank + rest[blank..].bytes().take_while(|byte| *byte == b'\n').count();
+        ids.extend(tokenizer.encode(&rest[..end])?);
+        rest = &rest[end..];
+    }
+    Ok(ids)
+}
 
 struct Windows {
     ids: Vec<u32>,
@@ -44,13 +150,12 @@ impl Windows {
 
 /// Splits a text: the first nine tenths of its characters to learn from, the rest held out.
 pub fn text_sets(text: &str, tokenizer: &Tokenizer, length: usize) -> Result<DataSets> {
-    let characters = text.chars().count();
-    let at = text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(at, _)| at);
+    let at = split(text);
     let windows = |part: &str, what: &str| {
-        let ids = tokenizer.encode(part)?;
+        let ids = encode(part, tokenizer)?;
         if ids.len() < 2 {
             return Err(Error::Data {
-                source_name: format!("{characters} characters"),
+                source_name: format!("{} bytes of text", text.len()),
                 reason: format!("the {what} part is empty"),
                 remedy: "give more text".into(),
             });
@@ -73,5 +178,34 @@ mod tests {
         let predicted: f32 = (0..held.len()).flat_map(|i| held.fixed(i).loss).sum();
         assert_eq!(predicted, 29.0);
         assert!(text_sets("a", &tokenizer, 7).is_err());
+    }
+
+    #[test]
+    fn paragraphs_encode_to_the_same_ids_as_the_whole() {
+        let text = "One two.\nthree\n\nFour\n\n\n\nfive  six\n\n ".repeat(5);
+        for kind in [TokenizerKind::Characters, TokenizerKind::Bpe(300)] {
+            let corpus = TextCorpus { text: text.clone(), ..TextCorpus::default() };
+            let tokenizer = corpus.tokenizer(kind).unwrap();
+            assert_eq!(tokenizer.decode(&encode(&text, &tokenizer).unwrap()), text);
+            if kind == TokenizerKind::Characters {
+                assert_eq!(encode(&text, &tokenizer).unwrap(), tokenizer.encode(&text).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_hold_no_text_are_named_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a.txt"), "first").unwrap();
+        std::fs::write(at("b.txt"), " \n").unwrap();
+        std::fs::write(at("c.md"), "not read").unwrap();
+        let corpus = TextCorpus::read(&[dir.path().to_owned(), at("a.txt")]).unwrap();
+        assert_eq!(corpus.text, "first\nfirst");
+        assert!(corpus.report()["dropped"]["empty_file"][0].as_str().unwrap().ends_with("b.txt"));
+        assert!(TextCorpus::read(&[at("b.txt")]).unwrap_err().to_string().contains("no text"));
+        assert!(TextCorpus::read(&[at("none.txt")]).unwrap_err().to_string().contains("check the path"));
+        std::fs::write(at("d.txt"), b"good\nbad \xff").unwrap();
+        assert!(TextCorpus::read(&[at("d.txt")]).unwrap_err().to_string().contains("d.txt:2"));
     }
 }

@@ -5,3 +5,5 @@
 #[cfg(feature = "bevy")]
 mod dialogue;
 mod recording;
+#[cfg(feature = "cli")]
+mod training;

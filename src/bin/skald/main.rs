@@ -9,6 +9,7 @@ mod data;
 mod evaluate;
 mod generate;
 mod model;
+mod progress;
 mod recordings;
 mod train;
 

@@ -1,16 +1,19 @@
-//! `skald train`.
+//! `skald train`: data and config in, a checkpoint directory out.
+//!
+//! Ctrl-C stops at the next step, saves, says how to go on, and the exit code is 130. `kill -9` loses at most
+//! the steps since the last resume point: `--resume` then gives the very run that was not killed.
 
+use crate::progress::Screen;
 use crate::{Common, Ended};
 use bevy_skald::dialogue::{DialogueData, data_sets, prompt, tokenizer_lines};
-use bevy_skald::files::{parse_ron, read_text, write_atomic};
+use bevy_skald::files::{parse_ron, read_text};
 use bevy_skald::job::Job;
 use bevy_skald::model::Card;
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::text::Tokenizer;
-use bevy_skald::training::{DataSets, Fit, Progress, TokenizerKind, TrainingConfig, text_sets};
+use bevy_skald::training::{Claim, DataSets, Fit, TextCorpus, TokenizerKind, TrainingConfig};
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,60 +64,58 @@ struct Prepared {
     sets: DataSets,
     card: Card,
     report: serde_json::Value,
+    claim: Claim,
 }
 
 pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
     let device = common.device.parse::<DeviceChoice>()?.open()?;
+    let (config, file) = read_config(args)?;
+    // The directory is claimed before the data is read and tokenised, which may be long.
+    let claim = |config| -> Result<(TrainingConfig, Claim)> {
+        let config = with_options(config, args, common)?;
+        Ok((config, Claim::take(&args.out, args.resume)?))
+    };
     let mut prepared = match args.domain {
-        Domain::Text => text(args, common)?,
-        Domain::Dialogue => dialogue(args, common)?,
+        Domain::Text => {
+            let (config, claim) = claim(TrainingConfig::from_ron(&config, &file)?)?;
+            text(args, config, claim)?
+        }
+        Domain::Dialogue => {
+            let parsed: DialogueTraining = parse_ron(&config, &file)?;
+            parsed.data.validate(&file)?;
+            let TokenizerKind::Bpe(size) = parsed.training.tokenizer else {
+                let reason = "dialogue has special tokens, which characters cannot be";
+                return Err(Error::config(file, "training.tokenizer", reason, "choose Bpe(2048)"));
+            };
+            let (config, claim) = claim(parsed.training)?;
+            dialogue(args, config, size, &parsed.data, claim)?
+        }
     };
     prepared.card.provenance.command = command(args);
-    let start = if args.resume { Fit::resume } else { Fit::new };
-    let Prepared { config, tokenizer, sets, card, report } = prepared;
-    let mut fit = start(config, tokenizer, sets, card, &args.out, &device)?;
-    let pretty =
-        serde_json::to_vec_pretty(&report).map_err(|e| Error::backend("writing the data report", e))?;
-    write_atomic(&args.out.join("data.json"), &pretty)?;
+    let Prepared { config, tokenizer, sets, card, report, claim } = prepared;
     eprintln!("data: {report}");
-    let stopped = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stopped);
-    // Without a handler Ctrl-C ends the process at once, and the last resume point stands.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    let screen = Screen::new(common.json);
+    let mut fit = Fit::begin(config, tokenizer, sets, card, claim, &device)?;
+    fit.save_data_report(&report)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    // Without a handler Ctrl-C ends the process at once, and the last resume point stands; as does a second
+    // Ctrl-C for whoever cannot wait for the step to end.
+    let _ = ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    let mut screen = Screen::new(common.json);
     loop {
-        if stopped.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             fit.save()?;
-            let step = fit.standing().step;
-            screen.bar.abandon();
-            eprintln!(
-                "stopped at step {step}; everything is saved, go on with the same command and --resume"
-            );
-            if common.json {
-                println!("{}", serde_json::json!({"done": false, "steps": step, "checkpoint": args.out}));
-            }
+            screen.stopped(fit.standing().step, &args.out);
             return Ok(Ended::Stopped);
         }
         match fit.step()? {
             ControlFlow::Continue(progress) => screen.show(&progress),
             ControlFlow::Break(fitted) => {
-                screen.bar.finish();
-                let mut line =
-                    serde_json::to_value(&fitted).map_err(|e| Error::backend("writing the result", e))?;
-                line["done"] = true.into();
-                if common.json {
-                    println!("{line}");
-                }
-                let early = if fitted.early { ", stopped early" } else { "" };
-                eprintln!(
-                    "done: {} steps{early} in {:.0} s, validation loss {:.4} -> {:.4} (best, step {}), model in {}",
-                    fitted.steps,
-                    fitted.seconds,
-                    fitted.first_val_loss,
-                    fitted.best_val_loss,
-                    fitted.best_step,
-                    fitted.checkpoint.display()
-                );
+                screen.done(&fitted);
                 return Ok(Ended::Done);
             }
         }
@@ -133,50 +134,33 @@ fn read_config(args: &TrainArgs) -> Result<(String, String)> {
     Ok((read_text(&args.config, 1 << 20, "read the config")?, args.config.display().to_string()))
 }
 
-fn text(args: &TrainArgs, common: &Common) -> Result<Prepared> {
-    let (config, file) = read_config(args)?;
-    let config = with_options(TrainingConfig::from_ron(&config, &file)?, args, common)?;
-    let mut text = String::new();
-    for path in &args.data {
-        text += &read_text(path, 1 << 32, "read the text")?;
-    }
-    let tokenizer = match config.tokenizer {
-        TokenizerKind::Characters => Tokenizer::characters(&text)?,
-        TokenizerKind::Bpe(size) => {
-            let characters = text.chars().count();
-            let learned: String = text.chars().take(characters * 9 / 10).collect();
-            Tokenizer::train(learned.lines(), size, &[])?
-        }
-    };
-    let sets = text_sets(&text, &tokenizer, config.sequence)?;
-    let report = serde_json::json!({
-        "characters": text.chars().count(), "tokens": tokenizer.vocab_size(),
-        "train": sets.train.len(), "validation": sets.validation.len(),
-    });
-    Ok(Prepared { config, tokenizer, sets, card: Card::new("text"), report })
+fn text(args: &TrainArgs, config: TrainingConfig, claim: Claim) -> Result<Prepared> {
+    let corpus = TextCorpus::read(&args.data)?;
+    let tokenizer = corpus.tokenizer(config.tokenizer)?;
+    let sets = corpus.sets(&tokenizer, config.sequence)?;
+    let report = corpus.report();
+    Ok(Prepared { config, tokenizer, sets, card: Card::new("text"), report, claim })
 }
 
-fn dialogue(args: &TrainArgs, common: &Common) -> Result<Prepared> {
-    let (text, file) = read_config(args)?;
-    let parsed: DialogueTraining = parse_ron(&text, &file)?;
-    parsed.data.validate(&file)?;
-    let config = with_options(parsed.training, args, common)?;
-    let TokenizerKind::Bpe(size) = config.tokenizer else {
-        let reason = "dialogue has special tokens, which characters cannot be";
-        return Err(Error::config(file, "training.tokenizer", reason, "choose Bpe(2048)"));
-    };
+fn dialogue(
+    args: &TrainArgs,
+    config: TrainingConfig,
+    size: usize,
+    data: &DialogueData,
+    claim: Claim,
+) -> Result<Prepared> {
     let (corpus, recorded) = crate::data::read(&args.data)?;
     let voices = corpus.voices();
     let tokenizer =
         Tokenizer::train(tokenizer_lines(&corpus).iter(), size, &prompt::special_tokens(&voices))?;
-    let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), &parsed.data)?;
+    let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), data)?;
     let mut card = Card::new("dialogue");
     card.conditioning.insert("voice".into(), voices);
     card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
     let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
     card.conditioning.insert("act".into(), acts.collect());
     let report = serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
-    Ok(Prepared { config, tokenizer, sets, card, report })
+    Ok(Prepared { config, tokenizer, sets, card, report, claim })
 }
 
 /// The command as it could be typed again, with paths as they were given.
@@ -194,44 +178,4 @@ fn command(args: &TrainArgs) -> String {
         data.join(" "),
         name(&args.out)
     )
-}
-
-/// What is seen while it trains: a bar on a terminal, a line at each validation elsewhere, JSON on stdout.
-struct Screen {
-    json: bool,
-    bar: ProgressBar,
-}
-
-impl Screen {
-    fn new(json: bool) -> Self {
-        let bar = ProgressBar::new(0);
-        let style = "{bar:30} {pos}/{len} {msg} {elapsed} (left {eta})";
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { json, bar }
-    }
-
-    fn show(&self, progress: &Progress) {
-        if self.json
-            && let Ok(line) = serde_json::to_string(progress)
-        {
-            println!("{line}");
-        }
-        if self.bar.length() != Some(progress.steps) {
-            self.bar.set_length(progress.steps);
-            self.bar.set_position(progress.step);
-            self.bar.reset_eta();
-        }
-        self.bar.set_position(progress.step);
-        if let Some(loss) = progress.train_loss {
-            self.bar.set_message(format!("loss {loss:.4}, {:.0} tokens/s", progress.tokens_per_s));
-        }
-        if let Some(loss) = progress.val_loss {
-            let line = format!("step {}: validation loss {loss:.4}", progress.step);
-            if self.bar.is_hidden() {
-                eprintln!("{line}");
-            } else {
-                self.bar.println(line);
-            }
-        }
-    }
 }
