@@ -37,3 +37,8 @@ pub mod prelude {
         DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, SkaldDiagnosticsPlugin, SkaldSystems,
     };
 }
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "bevy"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// | plugin | gives |
 /// |---|---|
-/// | [`crate::recording::RecordingPlugin`] | `app.record::<M>()` |
+/// | [`crate::recording::plugin::RecordingPlugin`] | `app.record::<M>()` |
 /// | [`crate::runtime::SkaldDiagnosticsPlugin`] | figures in Bevy's `DiagnosticsStore` |
 #[derive(Clone)]
 pub struct SkaldPlugins {

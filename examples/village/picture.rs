@@ -80,7 +80,7 @@ pub fn place_sprites(
     )>,
 ) {
     for (at, mut transform, mut visibility, located, item, place) in &mut things {
-        let lift = if place.is_some() { Vec2::new(0.0, -12.0) } else { Vec2::ZERO };
+        let lift = if place.is_some() { Vec2::new(0.0, -21.0) } else { Vec2::ZERO };
         let spot = on_screen(at.0) + lift;
         // What stands further south is in front.
         let depth = if place.is_some() { 400.0 } else { 100.0 - at.0.y };
