@@ -28,7 +28,7 @@ pub struct Dialogue {
     pub id: String,
     /// Who speaks: a voice of the model.
     pub voice: String,
-    /// What it is about ("directions_person").
+    /// What it is about ("`directions_person`").
     pub situation: String,
     /// Player and NPC, in turn; the player first.
     pub turns: Vec<CorpusTurn>,

@@ -136,10 +136,11 @@ impl Constraint for WorldGrammar {
         let at = self.words.len();
         for said in &self.said_tokens {
             // Short lines part at their last token, longer ones early, so that the rest can differ freely.
-            if at == SAME_START.min(said.len().saturating_sub(1)) && said.starts_with(&self.words) {
-                if let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize)) {
-                    *logit = f32::NEG_INFINITY;
-                }
+            if at == SAME_START.min(said.len().saturating_sub(1))
+                && said.starts_with(&self.words)
+                && let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize))
+            {
+                *logit = f32::NEG_INFINITY;
             }
         }
     }

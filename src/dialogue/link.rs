@@ -1,7 +1,7 @@
 //! Entity linking: what a player's words refer to.
 //!
 //! Names in the player's text are replaced by slots ("Where is the miller?" becomes
-//! "where is the {person_role}?"), so the model sees only its own vocabulary, and what was meant is
+//! "where is the {`person_role`}?"), so the model sees only its own vocabulary, and what was meant is
 //! remembered as a [`Mention`]. Something that sounds like a name but is nothing in the speaker's world
 //! becomes `{unknown}`: the model has learned to admit that it has never heard of it.
 

@@ -514,7 +514,7 @@ impl Ends<'_, '_> {
 
 /// Where the first whole sentence ends, when another one has begun.
 fn sentence_end(text: &str) -> Option<usize> {
-    let mark = text.find(|c| matches!(c, '.' | '!' | '?'))?;
+    let mark = text.find(['.', '!', '?'])?;
     let after = text[mark..].find(|c: char| !matches!(c, '.' | '!' | '?'))? + mark;
     if text[after..].starts_with(' ') {
         Some(after + 1)

@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The shape of a decoder-only transformer of the Llama architecture (Touvron et al. 2023): RMSNorm, rotary
-/// positions, grouped-query attention, SwiGLU. The names are those of Hugging Face's `LlamaConfig`.
+/// The shape of a decoder-only transformer of the Llama architecture (Touvron et al. 2023): `RMSNorm`, rotary
+/// positions, grouped-query attention, `SwiGLU`. The names are those of Hugging Face's `LlamaConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransformerConfig {
     /// Tokens.
@@ -181,7 +181,7 @@ impl TransformerConfig {
         Ok(())
     }
 
-    /// The name and shape of every tensor, sorted by name. Shapes are `[out, in]` as in PyTorch.
+    /// The name and shape of every tensor, sorted by name. Shapes are `[out, in]` as in `PyTorch`.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (h, f) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);

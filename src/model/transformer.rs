@@ -102,8 +102,7 @@ impl Transformer {
             let q = rope(&heads("self_attn.q_proj", config.num_attention_heads)?, &cos, &sin)?;
             let k = rope(&heads("self_attn.k_proj", config.num_key_value_heads)?, &cos, &sin)?;
             let v = heads("self_attn.v_proj", config.num_key_value_heads)?;
-            let attended =
-                attention(&q, &k, &v, &mask, mode)?.transpose(1, 2)?.reshape((rows, length, ()))?;
+            let attended = attention(&q, &k, &v, &mask)?.transpose(1, 2)?.reshape((rows, length, ()))?;
             x = (&x + dropout(&linear(&attended, part("self_attn.o_proj"))?, mode)?)?;
             let normed = rms_norm(&x, part("post_attention_layernorm"), config.rms_norm_eps)?;
             let mlp = swiglu(&normed, part("mlp.gate_proj"), part("mlp.up_proj"), part("mlp.down_proj"))?;
@@ -165,7 +164,7 @@ mod tests {
             let model = Transformer::new(&config, Seed::new(1), &Device::Cpu).unwrap();
             let decoder = Decoder::new(&config, &model.weights().unwrap()).unwrap();
             let tokens = sample(3, 20, 1);
-            let logits = model.forward(&batch(&[tokens.clone()]), Mode::Evaluate).unwrap();
+            let logits = model.forward(&batch(std::slice::from_ref(&tokens)), Mode::Evaluate).unwrap();
             let logits = logits.squeeze(0).unwrap().to_vec2::<f32>().unwrap();
             let ids: Vec<u32> = tokens.iter().map(|t| t.0).collect();
             let mut cache = decoder.cache();

@@ -46,8 +46,19 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// Root-mean-square norm over the last dimension (Zhang and Sennrich 2019).
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    if fusible(x) {
+        return Ok(x.contiguous()?.apply_op2(weight, super::fused::RmsNorm { eps })?);
+    }
+    plain_rms_norm(x, weight, eps)
+}
+
+pub(super) fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     Ok(x.broadcast_div(&scale)?.broadcast_mul(weight)?)
+}
+
+fn fusible(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 /// Softmax over the last dimension.
@@ -134,7 +145,7 @@ pub fn attention_mask(segments: &Tensor, dtype: DType) -> Result<Tensor> {
 
 /// Scaled dot-product attention with grouped queries: `q [rows, heads, length, dim]`,
 /// `k`, `v [rows, kv_heads, length, dim]` -> like `q`.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let (rows, heads, length, dim) = q.dims4()?;
     let groups = heads / k.dim(1)?;
     let repeat = |x: &Tensor| -> Result<Tensor> {
@@ -145,11 +156,17 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, mode: &mut M
         Ok(x.unsqueeze(2)?.expand((rows, kv, groups, length, dim))?.reshape((rows, heads, length, dim))?)
     };
     let (k, v) = (repeat(k)?, repeat(v)?);
-    let scores = (q.contiguous()?.matmul(&k.t()?)? * (1.0 / (dim as f64).sqrt()))?.broadcast_add(mask)?;
-    Ok(dropout(&softmax(&scores)?, mode)?.matmul(&v)?)
+    let scores = q.contiguous()?.matmul(&k.t()?)?;
+    let scale = 1.0 / (dim as f64).sqrt();
+    let weights = if fusible(&scores) {
+        scores.apply_op2(mask, super::fused::MaskedSoftmax { scale: scale as f32 })?
+    } else {
+        softmax(&(scores * scale)?.broadcast_add(mask)?)?
+    };
+    Ok(weights.matmul(&v)?)
 }
 
-/// The SwiGLU feed-forward block (Shazeer 2020).
+/// The `SwiGLU` feed-forward block (Shazeer 2020).
 pub fn swiglu(x: &Tensor, gate: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
     linear(&(silu(&linear(x, gate)?)? * linear(x, up)?)?, down)
 }
@@ -232,7 +249,7 @@ mod tests {
         let qkv = [random(&[1, 4, 3, 2], 1), random(&[1, 2, 3, 2], 2), random(&[1, 2, 3, 2], 3)];
         check("attention", &qkv, |x| {
             let mask = attention_mask(&ids(&[1, 1, 2], (1, 3)), DType::F64)?;
-            attention(&x[0], &x[1], &x[2], &mask, &mut Mode::Evaluate)
+            attention(&x[0], &x[1], &x[2], &mask)
         });
         let mlp = [random(&[2, 3], 1), random(&[5, 3], 2), random(&[5, 3], 3), random(&[3, 5], 4)];
         check("swiglu", &mlp, |x| swiglu(&x[0], &x[1], &x[2], &x[3]));

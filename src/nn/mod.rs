@@ -1,6 +1,7 @@
 //! Layers that differentiate, losses, optimisers, devices. Knows nothing of models or text.
 
 mod device;
+mod fused;
 mod layers;
 pub mod optim;
 

@@ -53,9 +53,23 @@ pub struct TrainingConfig {
     /// Validations without improvement before training stops early (0: never).
     #[serde(default)]
     pub patience: u64,
+    /// Which model is kept.
+    #[serde(default)]
+    pub keep: Keep,
     /// How the model is stored.
     #[serde(default)]
     pub stored_as: StoredAs,
+}
+
+/// Which model of a run is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keep {
+    /// The one with the lowest validation loss.
+    #[default]
+    Best,
+    /// The last. A small model that has to speak in whole sentences from a small corpus does so only after its
+    /// validation loss has passed its lowest point.
+    Last,
 }
 
 fn one() -> f64 {

@@ -14,7 +14,7 @@ mod source;
 mod state;
 mod text_source;
 
-pub use config::{ModelShape, TokenizerKind, TrainingConfig};
+pub use config::{Keep, ModelShape, TokenizerKind, TrainingConfig};
 pub use curve::CURVE;
 pub use directory::{Claim, MARK, Start};
 pub use fit::Fit;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests may fail as the tests do")]
 
+#[cfg(feature = "bevy")]
+mod dialogue;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;

@@ -116,9 +116,9 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
         "tokens_per_s": tokens as f64 / on_for.as_secs_f64().max(1e-9), "work_ms": args.work_ms,
     });
     if common.json {
-        println!("{line}")
+        println!("{line}");
     } else {
-        println!("{line:#}")
+        println!("{line:#}");
     }
     Ok(())
 }
