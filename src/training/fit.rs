@@ -1,7 +1,7 @@
 //! [`Fit`]: the training job. One optimiser step a step; batches of validation and resume points in between.
 
 use super::DATA_REPORT;
-use super::config::{Keep, TrainingConfig};
+use super::config::TrainingConfig;
 use super::curve::Curve;
 use super::directory::{Claim, Start};
 use super::packing::{Batch, PackedRow, epoch, pack};
@@ -24,7 +24,7 @@ use std::time::Instant;
 
 /// Fits a model to data.
 ///
-/// The directory it writes is a checkpoint (the best model so far) with the run's state, curve and data
+/// The directory it writes is a checkpoint (the model to keep so far) with the run's state, curve and data
 /// report beside. It can be killed at any moment: [`Fit::resume`] goes on from the last resume point, and
 /// curve and weights come out as if nothing had happened (same machine, same number of threads).
 pub struct Fit {
@@ -125,8 +125,8 @@ impl Fit {
         let mut fit = Self::assemble(config, tokenizer, data, card, claim, device, model, standing)?;
         fit.optimizer.load_state(&tensors, step, &file)?;
         // The model of this very step may not have come to the disk whole: its state is always saved first.
-        if let Some(best) = fit.standing.best_val_loss.filter(|_| fit.standing.best_step == step) {
-            fit.save_model(best)?;
+        if fit.standing.kept() {
+            fit.save_model()?;
         }
         Ok(fit)
     }
@@ -224,13 +224,13 @@ impl Fit {
         Ok(Some(tally.sum / tally.weight))
     }
 
-    fn save_model(&self, val_loss: f64) -> Result<()> {
+    fn save_model(&self) -> Result<()> {
         let mut card = self.card.clone();
         card.stored_as = self.config.stored_as;
         let provenance = &mut card.provenance;
         provenance.data_hash.clone_from(&self.standing.data_hash);
         (provenance.seed, provenance.steps) = (self.config.seed, self.standing.step);
-        provenance.figures.insert("val_loss".into(), val_loss);
+        provenance.figures.extend(self.standing.val_loss.map(|loss| ("val_loss".to_owned(), loss)));
         let checkpoint = Checkpoint {
             config: self.model.config().clone(),
             weights: self.model.weights()?,
@@ -285,14 +285,16 @@ impl Fit {
     fn complete(&mut self, val_loss: Option<f64>) -> Result<Progress> {
         let progress = self.progress(Stage::Stepped, val_loss);
         self.curve.add(&progress)?;
-        let best = val_loss.filter(|loss| self.standing.judge(*loss));
+        if let Some(loss) = val_loss {
+            self.standing.judge(loss);
+        }
         let step = self.standing.step;
-        let kept = best.or(val_loss.filter(|_| self.config.keep == Keep::Last));
-        if kept.is_some() || (step > 0 && step.is_multiple_of(self.config.checkpoint_every)) {
+        let kept = val_loss.is_some() && self.standing.kept();
+        if kept || (step > 0 && step.is_multiple_of(self.config.checkpoint_every)) {
             self.save()?;
         }
-        if let Some(loss) = kept {
-            self.save_model(loss)?;
+        if kept {
+            self.save_model()?;
         }
         Ok(progress)
     }
@@ -498,6 +500,22 @@ mod tests {
         let error = job::run(start(&config, dir.path()).unwrap(), |_| ()).unwrap_err();
         assert!(matches!(error, Error::Diverged { .. }), "{error}");
         Checkpoint::load(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn the_last_model_is_kept_when_asked_for_though_it_is_not_the_best() {
+        use crate::training::Keep;
+        let dir = tempfile::tempdir().unwrap();
+        // Too fast to settle: the last validation is not the best.
+        let config = TrainingConfig { keep: Keep::Last, learning_rate: 0.5, validate_every: 1, ..small() };
+        let config = TrainingConfig { schedule: crate::training::Schedule::Constant, ..config };
+        let fitted = job::run(start(&config, dir.path()).unwrap(), |_| ()).unwrap();
+        assert!(fitted.best_step < fitted.steps, "{fitted:?}");
+        let whole = Checkpoint::load(dir.path()).unwrap();
+        assert_eq!(whole.card.provenance.steps, fitted.steps);
+        std::fs::write(dir.path().join("model.safetensors"), b"half").unwrap();
+        drop(go_on(&config, dir.path()).unwrap());
+        assert_eq!(Checkpoint::load(dir.path()).unwrap().weights.hash(), whole.weights.hash());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The resume point of a run: weights, moments and where it stands, in one safetensors file.
 
-use super::config::TrainingConfig;
+use super::config::{Keep, TrainingConfig};
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_atomic};
 use candle_core::{Device, Tensor};
@@ -32,6 +32,8 @@ pub struct Standing {
     pub first_val_loss: Option<f64>,
     /// Whether the validation due at `step` has been done.
     pub validated: bool,
+    /// The loss of the last validation.
+    pub val_loss: Option<f64>,
     /// The training loss of `step`.
     pub train_loss: Option<f32>,
     /// Seconds of work.
@@ -53,6 +55,7 @@ impl Standing {
             since_best: 0,
             first_val_loss: None,
             validated: false,
+            val_loss: None,
             train_loss: None,
             seconds: 0.0,
             config,
@@ -66,17 +69,20 @@ impl Standing {
         !self.validated && (last || self.step.is_multiple_of(self.config.validate_every))
     }
 
-    /// Takes in the validation loss of `step`; whether it is the best so far.
-    pub(super) fn judge(&mut self, loss: f64) -> bool {
-        self.validated = true;
+    /// Whether the model of `step` is the one to keep.
+    pub(super) fn kept(&self) -> bool {
+        self.validated && (self.best_step == self.step || self.config.keep == Keep::Last)
+    }
+
+    /// Takes in the validation loss of `step`.
+    pub(super) fn judge(&mut self, loss: f64) {
+        (self.validated, self.val_loss) = (true, Some(loss));
         self.first_val_loss.get_or_insert(loss);
-        let best = self.best_val_loss.is_none_or(|best| loss < best);
-        if best {
+        if self.best_val_loss.is_none_or(|best| loss < best) {
             (self.best_val_loss, self.best_step, self.since_best) = (Some(loss), self.step, 0);
         } else {
             self.since_best += 1;
         }
-        best
     }
 }
 
@@ -159,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut standing = Standing::new(small(), "hash".into());
         standing.config.learning_rate = 0.1 + 0.2;
-        assert!(standing.judge(1.0 / 3.0));
+        standing.judge(1.0 / 3.0);
         standing.train_loss = Some(0.1_f32 + 0.7);
         let values = [f32::MIN_POSITIVE, -0.0, 1.0 / 3.0];
         let tensor = Tensor::from_slice(&values, (1, 3), &Device::Cpu).unwrap();

@@ -39,7 +39,7 @@ pub struct Common {
     /// The seed every random stream derives from.
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Compute threads (0: as many as there are cores).
+    /// Compute threads (0: half the cores for training, whose threads wait for one another; one elsewhere).
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub threads: usize,
     /// Where to compute: auto, cpu, cuda, metal, or cuda:1 for the second GPU.
@@ -80,7 +80,14 @@ pub enum Ended {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(code) = with_threads(cli.common.threads) {
+    let training = matches!(cli.command, Command::Train(_));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if cli.common.threads == 0 && training && std::env::var_os(SET).is_none() {
+        cores.div_ceil(2)
+    } else {
+        cli.common.threads
+    };
+    if let Some(code) = with_threads(threads) {
         return code;
     }
     let ended: Result<Ended> = match cli.command {
@@ -102,10 +109,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// The environment variable that bounds candle's threads.
+const SET: &str = "CANDLE_NUM_THREADS";
+
 /// candle reads its thread count from the environment when it first computes, and a running process cannot
 /// change its environment safely: so the process is started again with it.
 fn with_threads(threads: usize) -> Option<ExitCode> {
-    const SET: &str = "CANDLE_NUM_THREADS";
     let wanted = threads.to_string();
     if threads == 0 || std::env::var(SET).is_ok_and(|set| set == wanted) {
         return None;
