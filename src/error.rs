@@ -52,7 +52,7 @@ pub enum Error {
         remedy: String,
     },
     /// Weights do not fit the model they are said to be. Whoever made the checkpoint must act.
-    #[error("{reason}, {file}, tensor `{tensor}`, {remedy}")]
+    #[error("{reason}, {file}{part}, {remedy}", part = if tensor.is_empty() { String::new() } else { format!(", tensor `{tensor}`") })]
     Weights {
         /// The file's name.
         file: String,

@@ -32,10 +32,10 @@ pub struct Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         Self {
-            temperature: 0.7,
+            temperature: 0.4,
             top_k: 0,
-            top_p: 0.95,
-            min_p: 0.05,
+            top_p: 0.9,
+            min_p: 0.1,
             repetition_penalty: 1.0,
             max_tokens: 80,
             stop: Vec::new(),

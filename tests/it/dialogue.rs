@@ -223,3 +223,66 @@ fn there_are_no_ambiguities_between_our_systems() {
     }
     (0..3).for_each(|_| app.update());
 }
+
+/// A small untrained model that knows the dialogue language.
+fn babbler(seed: u64) -> bevy_skald::model::Checkpoint {
+    use bevy_skald::dialogue::prompt::special_tokens;
+    use bevy_skald::model::{Card, Checkpoint, Transformer, TransformerConfig};
+    let voices = ["warm".to_owned()];
+    let tokenizer =
+        bevy_skald::text::Tokenizer::train(["good day"].iter(), 340, &special_tokens(&voices)).unwrap();
+    let config = TransformerConfig {
+        vocab_size: tokenizer.vocab_size(),
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 8,
+        max_position_embeddings: 256,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-5,
+        tie_word_embeddings: true,
+    };
+    let model =
+        Transformer::new(&config, bevy_skald::seed::Seed::new(seed), &candle_core::Device::Cpu).unwrap();
+    let mut card = Card::new("dialogue");
+    card.conditioning.insert("voice".into(), voices.into());
+    Checkpoint { config, weights: model.weights().unwrap(), tokenizer, card }
+}
+
+#[test]
+fn a_replaced_model_is_used_from_the_next_line_on_and_a_broken_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    babbler(1).save(dir.path()).unwrap();
+    let mut app = App::new();
+    let path = app.register_model_directory("hot", dir.path());
+    app.add_plugins((MinimalPlugins, AssetPlugin::default()));
+    app.add_plugins(SkaldPlugins { execution: Execution::PerFrame(8), ..default() }.with_model(path));
+    app.finish();
+    app.cleanup();
+    let generation = |world: &mut World| {
+        let handle = world.resource::<DialogueModel>().0.clone().unwrap();
+        world.resource::<Assets<ModelAsset>>().get(&handle).map(|asset| asset.model.generation)
+    };
+    let wait = |app: &mut App, seconds: u64, done: &mut dyn FnMut(&mut World) -> bool| {
+        let end = std::time::Instant::now() + Duration::from_secs(seconds);
+        while std::time::Instant::now() < end {
+            app.update();
+            if done(app.world_mut()) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    };
+    assert!(wait(&mut app, 30, &mut |world| generation(world).is_some()));
+    let first = generation(app.world_mut());
+    // A truncated file is noticed and refused: the old model stays.
+    let weights = dir.path().join("model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    assert!(!wait(&mut app, 2, &mut |world| generation(world) != first));
+    babbler(2).save(dir.path()).unwrap();
+    assert!(wait(&mut app, 30, &mut |world| generation(world).is_some_and(|now| Some(now) != first)));
+}
