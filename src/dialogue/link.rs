@@ -120,6 +120,11 @@ fn candidates(world: &World, speaker: &str, wares: Option<&str>) -> Vec<Candidat
             }
         }
     }
+    for (text, slot) in [(&world.weather, Slot::Weather), (&world.time, Slot::Time)] {
+        if let Some(text) = text {
+            found.push(Candidate { words: vec![fold_word(text)], slot, mention: None });
+        }
+    }
     if let Some(wares) = wares {
         let words: Vec<String> = wares.split_whitespace().map(fold_word).collect();
         if let Some(last) = words.last() {
@@ -258,7 +263,7 @@ mod tests {
             r#"(places: [(name: "the old bridge", at: (0, 0)), (name: "the mill", at: (1, 0))],
                 people: [(name: "Tomas", role: "miller"), (name: "Mira", role: "baker")],
                 items: [(name: "silver locket", place: Some("the old bridge"))],
-                creatures: [(name: "grey wolf")])"#,
+                creatures: [(name: "grey wolf")], weather: "rain")"#,
             "w",
         )
         .unwrap()
@@ -277,6 +282,7 @@ mod tests {
         assert_eq!(of("what about the wolf, Mira?").text, "what about {creature}, {self}?");
         assert_eq!(of("Tomas's brother").text, "{person}'s brother");
         assert_eq!(of("how much are the loaves").text, "how much are the {ware}");
+        assert_eq!(of("this rain, or fog").text, "this {weather}, or fog");
     }
 
     #[test]
