@@ -8,7 +8,7 @@ use super::backend::{Backend, Finish, Output, Request, RequestId};
 use crate::error::{Error, Result};
 use crate::model::{Checkpoint, Decoder, KvCache, Row, Scratch};
 use crate::seed::Stream;
-use crate::text::{DecodeStream, Tokenizer};
+use crate::text::{DecodeStream, Lexicon, Tokenizer};
 use std::sync::Arc;
 
 /// A model that can be decoded: weights laid out for it, and its tokenizer. Immutable; clone the `Arc`.
@@ -19,6 +19,8 @@ pub struct LoadedModel {
     pub tokenizer: Tokenizer,
     /// What it is and where it came from.
     pub card: crate::model::Card,
+    /// The words it may spell, if its card lists them.
+    pub lexicon: Arc<Lexicon>,
     /// A number that changes with every load, so that a hot reload is noticed.
     pub generation: u64,
 }
@@ -31,6 +33,9 @@ impl LoadedModel {
         Ok(Self {
             decoder: checkpoint.decoder()?,
             tokenizer: checkpoint.tokenizer.clone(),
+            lexicon: Arc::new(Lexicon::new(
+                checkpoint.card.conditioning.get("word").cloned().unwrap_or_default(),
+            )),
             card: checkpoint.card.clone(),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
         })

@@ -6,7 +6,8 @@ use super::persona::{Goal, Persona};
 use super::prompt::END;
 use super::slot::Slot;
 use crate::decode::Constraint;
-use crate::text::{Tokenizer, fold};
+use crate::text::{Lexicon, Spelling, Tokenizer, fold};
+use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
 const SAME_START: usize = 3;
@@ -18,21 +19,32 @@ pub struct WorldGrammar {
     ground: Ground,
     acts: Vec<(Act, f32)>,
     said: Vec<String>,
+    /// The words that may be spelled (empty: any).
+    lexicon: Arc<Lexicon>,
     // Known once the tokenizer is:
     act_tokens: Vec<(usize, Act, f32)>,
     slot_tokens: Vec<(usize, Slot)>,
     special: Vec<usize>,
     end: Option<usize>,
     said_tokens: Vec<Vec<u32>>,
+    /// What each token spells; nothing for special ones.
+    spelled: Vec<Option<String>>,
     // Grows with the line:
     act: Option<Act>,
     line: LineGround,
     words: Vec<u32>,
+    spelling: Spelling,
 }
 
 impl WorldGrammar {
-    /// The grammar of one line. `said` are lines that must not come again.
-    pub fn new(persona: &Persona, ground: Ground, said: impl Iterator<Item = String>) -> Self {
+    /// The grammar of one line. `said` are lines that must not come again; only words of `lexicon` are spelled
+    /// (an empty one allows any).
+    pub fn new(
+        persona: &Persona,
+        ground: Ground,
+        said: impl Iterator<Item = String>,
+        lexicon: Arc<Lexicon>,
+    ) -> Self {
         let acts =
             Act::ALL.iter().copied().filter(|&act| persona.allows(act) && possible(act, persona, &ground));
         let acts: Vec<(Act, f32)> = acts.map(|act| (act, persona.mood.bias(act))).collect();
@@ -40,14 +52,17 @@ impl WorldGrammar {
             acts,
             ground,
             said: said.collect(),
+            lexicon,
             act_tokens: Vec::new(),
             slot_tokens: Vec::new(),
             special: Vec::new(),
             end: None,
             said_tokens: Vec::new(),
+            spelled: Vec::new(),
             act: None,
             line: LineGround::default(),
             words: Vec::new(),
+            spelling: Spelling::default(),
         }
     }
 
@@ -102,6 +117,10 @@ impl Constraint for WorldGrammar {
         self.slot_tokens = Slot::ALL.iter().filter_map(|&slot| Some((id(&slot.token())?, slot))).collect();
         self.special = (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_special(id as u32)).collect();
         self.end = id(END);
+        if !self.lexicon.is_empty() {
+            let spell = |id: u32| (!tokenizer.is_special(id)).then(|| tokenizer.decode(&[id]));
+            self.spelled = (0..tokenizer.vocab_size() as u32).map(spell).collect();
+        }
         let said = self.said.iter().filter_map(|line| tokenizer.encode(&fold(line)).ok());
         self.said_tokens = said.collect();
     }
@@ -119,9 +138,14 @@ impl Constraint for WorldGrammar {
             }
             return;
         };
-        let mut keep: Vec<usize> =
-            self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot)).map(|(id, _)| *id).collect();
-        if self.words.len() >= SHORTEST {
+        // With a lexicon, names and the end come only between words.
+        let free = self.lexicon.is_empty();
+        let between = free || self.spelling.is_between();
+        let mut keep = Vec::new();
+        if between {
+            keep.extend(self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot)).map(|(id, _)| *id));
+        }
+        if between && self.words.len() >= SHORTEST {
             keep.extend(self.end);
         }
         let kept: Vec<(usize, f32)> = keep.iter().filter_map(|&id| Some((id, *logits.get(id)?))).collect();
@@ -132,6 +156,15 @@ impl Constraint for WorldGrammar {
         }
         for (id, logit) in kept {
             logits[id] = logit;
+        }
+        for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+            if spelled.as_ref().is_some_and(|text| !self.spelling.allows(&self.lexicon, text)) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        // In the middle of a word there may be one way on only.
+        if !free && !self.spelling.is_whole(&self.lexicon) {
+            return;
         }
         let at = self.words.len();
         for said in &self.said_tokens {
@@ -156,6 +189,9 @@ impl Constraint for WorldGrammar {
         }
         if let Some((_, slot)) = self.slot_tokens.iter().find(|(id, _)| *id == token) {
             let _ = self.ground.fill(*slot, &mut self.line);
+            self.spelling.name();
+        } else if let Some(Some(text)) = self.spelled.get(token) {
+            self.spelling.push(text);
         }
         self.words.push(token as u32);
         false

@@ -40,7 +40,8 @@ pub use plugin::{
 };
 pub use slot::{Piece, Slot, pieces, slots_of};
 pub use source::{
-    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, tokenizer_lines,
+    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, lexicon,
+    tokenizer_lines,
 };
 pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};
 pub use world::{

@@ -11,7 +11,7 @@ use super::prompt::{ANY_VOICE, QUESTS, Setting, head, npc_turn, player_turn};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::seed::{Seed, Stream};
-use crate::text::{Tokenizer, normalise};
+use crate::text::{Lexicon, Tokenizer, normalise};
 use crate::training::{DataSets, Sample, SampleSource};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -219,6 +219,14 @@ pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The words of the NPCs' lines that are not held out: what a model of this corpus may spell.
+pub fn lexicon(corpus: &Corpus) -> Lexicon {
+    let learned = corpus.dialogues.iter().zip(corpus.held_out()).filter(|(_, held)| !held);
+    let lines: Vec<String> =
+        learned.flat_map(|(dialogue, _)| dialogue.lines().map(|(_, line)| crate::text::fold(line))).collect();
+    Lexicon::of_lines(lines.iter().map(String::as_str))
 }
 
 impl DialogueSource {

@@ -14,8 +14,9 @@ use super::slot::{Piece, Slot, pieces};
 use super::world::World;
 use crate::decode::{Finish, Request, Sampling};
 use crate::seed::Seed;
-use crate::text::{Truecase, clean_player};
+use crate::text::{Lexicon, Truecase, clean_player};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a request needs to know of the model that will answer.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Manner {
     pub budget: usize,
     /// How to draw.
     pub sampling: Sampling,
+    /// The words the model may spell (`card.conditioning["word"]`; empty: any).
+    pub lexicon: Arc<Lexicon>,
 }
 
 impl Manner {
@@ -34,12 +37,17 @@ impl Manner {
         let context = model.decoder.config().max_position_embeddings;
         let voices = model.card.conditioning.get("voice").cloned().unwrap_or_default();
         // The head takes six control tokens, each turn a few more.
-        Self { voices, budget: context.saturating_sub(sampling.max_tokens + 32).min(600), sampling }
+        Self {
+            voices,
+            budget: context.saturating_sub(sampling.max_tokens + 32).min(600),
+            sampling,
+            lexicon: Arc::clone(&model.lexicon),
+        }
     }
 
     /// For a backend without a model of ours.
     pub fn plain(sampling: Sampling) -> Self {
-        Self { voices: Vec::new(), budget: 600, sampling }
+        Self { voices: Vec::new(), budget: 600, sampling, lexicon: Arc::default() }
     }
 }
 
@@ -82,6 +90,7 @@ impl Turn {
                 persona,
                 ground.clone(),
                 memory.said.iter().cloned(),
+                Arc::clone(&manner.lexicon),
             ))),
             priority: 0,
         };

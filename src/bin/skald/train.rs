@@ -5,7 +5,7 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueData, data_sets, prompt, tokenizer_lines};
+use bevy_skald::dialogue::{DialogueData, data_sets, lexicon, prompt, tokenizer_lines};
 use bevy_skald::files::{parse_ron, read_text};
 use bevy_skald::job::Job;
 use bevy_skald::model::Card;
@@ -156,6 +156,7 @@ fn dialogue(
     let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), data)?;
     let mut card = Card::new("dialogue");
     card.conditioning.insert("voice".into(), voices);
+    card.conditioning.insert("word".into(), lexicon(&corpus).words().to_vec());
     card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
     let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
     card.conditioning.insert("act".into(), acts.collect());
