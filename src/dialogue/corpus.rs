@@ -195,9 +195,9 @@ impl Corpus {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Which dialogues are held out: about one in ten. Dialogues that share a line (of the NPC,
-    /// normalised) stay together, so no held-out line is in the training part.
-    pub fn held_out(&self) -> Vec<bool> {
+    /// The part each dialogue belongs to: about one in twenty validates, one in twenty tests. Dialogues that
+    /// share a line (of the NPC, normalised) stay together, so no held-out line is in the training part.
+    pub fn parts(&self) -> Vec<Part> {
         let lines: Vec<Vec<String>> =
             self.dialogues.iter().map(|d| d.lines().map(|(_, line)| normalise(line)).collect()).collect();
         let groups = group_by_shared_lines(&lines);
@@ -208,14 +208,36 @@ impl Corpus {
                 *id = &dialogue.id;
             }
         }
-        groups.iter().map(|group| one_in_ten(first[group])).collect()
+        groups.iter().map(|group| Part::of(first[group])).collect()
+    }
+
+    /// The dialogues of one part.
+    pub fn part(&self, wanted: Part) -> impl Iterator<Item = &Dialogue> {
+        self.dialogues.iter().zip(self.parts()).filter(move |(_, part)| *part == wanted).map(|(d, _)| d)
     }
 }
 
-/// Whether what is named so is held out.
-pub fn one_in_ten(name: &str) -> bool {
-    u64::from_le_bytes(std::array::from_fn(|i| blake3::hash(name.as_bytes()).as_bytes()[i]))
-        .is_multiple_of(10)
+/// What a dialogue is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Learned from.
+    Training,
+    /// Chooses among models while training.
+    Validation,
+    /// Seen by nothing before the evaluation.
+    Test,
+}
+
+impl Part {
+    /// The part of what is named so: a twentieth validates, a twentieth tests.
+    pub fn of(name: &str) -> Self {
+        let hash = blake3::hash(name.as_bytes());
+        match u64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i])) % 20 {
+            0 => Self::Validation,
+            10 => Self::Test,
+            _ => Self::Training,
+        }
+    }
 }
 
 fn plain_json_error(error: &serde_json::Error) -> String {
@@ -289,11 +311,14 @@ mod tests {
             );
             corpus.add(&(text.strip_suffix("]}").unwrap().to_owned() + &more), "c").unwrap();
         }
-        let held = corpus.held_out();
-        assert_eq!(held.len(), 200);
-        assert!(held.chunks(2).all(|pair| pair[0] == pair[1]));
-        let share = held.iter().filter(|held| **held).count();
-        assert!((6..50).contains(&share), "{share}");
+        let parts = corpus.parts();
+        assert_eq!(parts.len(), 200);
+        assert!(parts.chunks(2).all(|pair| pair[0] == pair[1]));
+        for held in [Part::Validation, Part::Test] {
+            let share = parts.iter().filter(|part| **part == held).count();
+            assert!((2..30).contains(&share), "{held:?}: {share}");
+            assert_eq!(corpus.part(held).count(), share);
+        }
     }
 
     proptest! {

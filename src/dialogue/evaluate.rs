@@ -1,9 +1,9 @@
 //! Evaluation of a dialogue model on held-out dialogues.
 
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Part};
 use super::persona::Persona;
 use super::slot::slots_of;
-use super::source::{DialogueData, data_sets};
+use super::source::{DialogueSource, test_set};
 use super::speak::{Manner, Turn};
 use super::world::World;
 use super::{CorpusTurn, Memory};
@@ -14,13 +14,13 @@ use crate::evaluation::{
 };
 use crate::model::{Row, Scratch};
 use crate::seed::Seed;
-use crate::training::Sample;
+use crate::training::{Sample, SampleSource};
 use std::sync::Arc;
 
 /// The name of the protocol.
-pub const PROTOCOL: &str = "held-out written dialogues (one in ten, grouped so that none shares an NPC line with \
-    the training part); loss over the NPC's tokens (act, words, slots, end) after the true context; one generated \
-    line for each held-out opening and persona voice in the example world";
+pub const PROTOCOL: &str = "written dialogues of the test part (one in twenty, grouped so that none shares an NPC \
+    line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, slots, end) after the true context; one generated \
+    line for each opening of the test part and persona voice in the example world";
 
 /// Evaluates `model` on the held-out dialogues of `corpus`. Lines are generated for the openings of held-out
 /// dialogues (at most `lines`), spoken by a persona of the dialogue's voice in `world`.
@@ -32,11 +32,10 @@ pub fn evaluate(
     seed: Seed,
 ) -> Result<Report> {
     let tokenizer = Arc::new(model.tokenizer.clone());
-    let (sets, _) = data_sets(corpus, Vec::new(), &tokenizer, &DialogueData::default())?;
-    let samples = |source: &dyn crate::training::SampleSource| -> Vec<Sample> {
-        (0..source.len()).map(|i| source.fixed(i)).collect()
-    };
-    let (train, held) = (samples(&*sets.train), samples(&*sets.validation));
+    let (train, held) = test_set(corpus, &tokenizer)?;
+    let samples =
+        |source: &DialogueSource| -> Vec<Sample> { (0..source.len()).map(|i| source.fixed(i)).collect() };
+    let (train, held) = (samples(&train), samples(&held));
     let bytes = |sample: &Sample| -> f64 {
         let counted = sample.ids.iter().zip(&sample.loss).filter(|(_, w)| **w > 0.0).map(|(id, _)| *id);
         let spoken: Vec<u32> = counted.collect();
@@ -107,8 +106,7 @@ pub fn generate(
     let manner = Manner::of(model, Sampling::default());
     let mut scheduler = Scheduler::new(Arc::clone(model), SchedulerConfig::default());
     let mut speeches = std::collections::BTreeMap::new();
-    let held = corpus.dialogues.iter().zip(corpus.held_out()).filter(|(_, held)| *held);
-    for (n, (dialogue, _)) in held.take(lines).enumerate() {
+    for (n, dialogue) in corpus.part(Part::Test).take(lines).enumerate() {
         let Some(CorpusTurn::Player { says }) = dialogue.turns.first() else { continue };
         let said = says.first().map_or("", String::as_str);
         let persona = stand_in(&dialogue.voice, world, n);
@@ -153,14 +151,10 @@ fn generate_figures(
     seed: Seed,
 ) -> Result<()> {
     let generated = generate(model, corpus, world, lines, seed)?;
-    let held = corpus.held_out();
-    let part = |wanted: bool| {
-        let dialogues = corpus.dialogues.iter().zip(&held).filter(move |(_, held)| **held == wanted);
-        dialogues.flat_map(|(dialogue, _)| dialogue.lines().map(|(_, line)| line))
-    };
-    let training = TrainingText::new(part(false));
+    let part = |part: Part| corpus.part(part).flat_map(|d| d.lines().map(|(_, line)| line));
+    let training = TrainingText::new(part(Part::Training));
     let said: Vec<String> = generated.iter().map(|line| line.line.clone()).collect();
-    let written: Vec<String> = part(true).map(str::to_owned).take(said.len()).collect();
+    let written: Vec<String> = part(Part::Test).map(str::to_owned).take(said.len()).collect();
     report.set("distinct_1", distinct(&said, 1));
     report.set("distinct_2", distinct(&said, 2));
     report.set("repetition", repetition(&said));

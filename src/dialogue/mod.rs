@@ -10,12 +10,16 @@ mod act;
 mod corpus;
 pub mod evaluate;
 #[cfg(feature = "bevy")]
+pub mod events;
+#[cfg(feature = "bevy")]
 mod facts;
 pub mod grammar;
 mod ground;
 pub mod link;
 mod memory;
 mod persona;
+#[cfg(feature = "bevy")]
+mod persona_asset;
 #[cfg(feature = "bevy")]
 pub mod plugin;
 pub mod prompt;
@@ -27,21 +31,25 @@ mod voices;
 mod world;
 
 pub use act::Act;
-pub use corpus::{Corpus, CorpusTurn, Dialogue, unique_slots};
+pub use corpus::{Corpus, CorpusTurn, Dialogue, Part, unique_slots};
+#[cfg(feature = "bevy")]
+pub use events::{
+    ExchangeJudged, Line, LineFailed, LineFinished, LineGrew, LineJudged, LineOf, LineStarted, Lines, Say,
+    SentenceFinished,
+};
 #[cfg(feature = "bevy")]
 pub use facts::{Ambience, Creature, Deeds, Facts, Item, KnownTo, LocatedIn, Place, Player};
 pub use ground::{GoalState, Ground, LineGround};
 pub use memory::{Exchange, Focus, Memory};
 pub use persona::{Goal, Mood, Persona};
 #[cfg(feature = "bevy")]
-pub use plugin::{
-    DialogueConfig, DialogueModel, DialoguePlugin, ExchangeJudged, Line, LineFailed, LineFinished, LineGrew,
-    LineJudged, LineOf, LineStarted, Lines, Memories, Npc, PersonaLoader, Say, SentenceFinished, Speaker,
-};
+pub use persona_asset::{PersonaLoader, PersonaLoaderError};
+#[cfg(feature = "bevy")]
+pub use plugin::{DialogueConfig, DialogueModel, DialoguePlugin, Memories, Npc, Speaker};
 pub use slot::{Piece, Slot, pieces, slots_of};
 pub use source::{
     DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, lexicon,
-    tokenizer_lines,
+    test_set, tokenizer_lines,
 };
 pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};
 pub use world::{

@@ -5,7 +5,7 @@
 //! else is true. Recorded lines that a player read count; those they skipped do not.
 
 use super::act::Act;
-use super::corpus::{Corpus, CorpusTurn, Dialogue, one_in_ten};
+use super::corpus::{Corpus, CorpusTurn, Dialogue, Part};
 use super::memory::Exchange;
 use super::prompt::{ANY_VOICE, QUESTS, Setting, head, npc_turn, player_turn};
 use super::slot::Slot;
@@ -90,18 +90,22 @@ impl RecordedExchange {
 pub struct DialogueReport {
     /// Written dialogues in the training part.
     pub corpus_train: usize,
-    /// Written dialogues held out.
+    /// Written dialogues that choose among models.
     pub corpus_validation: usize,
+    /// Written dialogues kept for the evaluation.
+    pub corpus_test: usize,
     /// Written dialogues dropped as doubles.
     pub corpus_duplicates: usize,
     /// Recorded exchanges in the training part.
     pub recorded_train: usize,
-    /// Recorded exchanges held out.
+    /// Recorded exchanges that choose among models.
     pub recorded_validation: usize,
     /// Recorded exchanges dropped because the player skipped the line.
     pub recorded_skipped: usize,
     /// Dropped because an authored fallback stood in.
     pub recorded_fallback: usize,
+    /// Dropped because they repeat a line of the test part.
+    pub recorded_test: usize,
     /// Dropped because the same was recorded before.
     pub recorded_duplicates: usize,
 }
@@ -120,7 +124,8 @@ pub struct DialogueSource {
 }
 
 /// Splits corpus and recordings and makes the two sources. `recorded` carries each exchange with the name
-/// of its session. Fails when either part is empty, or when a held-out line is in the training part.
+/// of its session. The test part of the corpus stands aside ([`test_set`]). Fails when a part is empty, or when
+/// a held-out line is in the training part.
 pub fn data_sets(
     corpus: &Corpus,
     recorded: Vec<(String, RecordedExchange)>,
@@ -129,13 +134,19 @@ pub fn data_sets(
 ) -> Result<(DataSets, DialogueReport)> {
     let mut report = DialogueReport { corpus_duplicates: corpus.duplicates, ..DialogueReport::default() };
     let (mut train, mut validation) = (Vec::new(), Vec::new());
-    let mut held_lines = HashSet::new();
-    for (dialogue, held) in corpus.dialogues.iter().zip(corpus.held_out()) {
-        if held {
-            held_lines.extend(dialogue.lines().map(|(_, line)| normalise(line)));
-            validation.push(Item::Written(dialogue.clone()));
-        } else {
-            train.push(Item::Written(dialogue.clone()));
+    let (mut held_lines, mut test_lines) = (HashSet::new(), HashSet::new());
+    for (dialogue, part) in corpus.dialogues.iter().zip(corpus.parts()) {
+        let lines = dialogue.lines().map(|(_, line)| normalise(line));
+        match part {
+            Part::Training => train.push(Item::Written(dialogue.clone())),
+            Part::Validation => {
+                held_lines.extend(lines);
+                validation.push(Item::Written(dialogue.clone()));
+            }
+            Part::Test => {
+                test_lines.extend(lines);
+                report.corpus_test += 1;
+            }
         }
     }
     (report.corpus_train, report.corpus_validation) = (train.len(), validation.len());
@@ -172,8 +183,11 @@ pub fn data_sets(
             report.recorded_skipped += 1;
         } else if !seen.insert((normalise(&exchange.exchange.player), line.clone())) {
             report.recorded_duplicates += 1;
+        } else if test_lines.contains(&line) {
+            report.recorded_test += 1;
         } else if held_lines.contains(&line)
-            || (!train_lines.contains(&line) && (held_recorded.contains(&line) || one_in_ten(&line)))
+            || (!train_lines.contains(&line)
+                && (held_recorded.contains(&line) || Part::of(&line) != Part::Training))
         {
             report.recorded_validation += 1;
             validation.push(Item::Recorded(exchange));
@@ -187,30 +201,50 @@ pub fn data_sets(
             return Err(Error::Data {
                 source_name: format!("{} dialogues", corpus.dialogues.len()),
                 reason: format!("the {part} part is empty"),
-                remedy: "give more dialogues; about one in ten is held out".into(),
+                remedy: "give more dialogues; about one in twenty validates".into(),
             });
         }
     }
     let source = |items| DialogueSource::new(items, tokenizer, data);
     let (train, validation) = (source(train), source(validation));
     let known: HashSet<String> = train.lines().map(normalise).collect();
-    if let Some(line) = validation.lines().find(|line| known.contains(&normalise(line))) {
+    let leaked = validation.lines().map(normalise).find(|line| known.contains(line));
+    leak(leaked.or_else(|| test_lines.into_iter().find(|line| known.contains(line))))?;
+    Ok((DataSets { train: Box::new(train), validation: Box::new(validation) }, report))
+}
+
+fn leak(line: Option<String>) -> Result<()> {
+    let error = |line| Error::Data {
+        source_name: "data set".into(),
+        reason: format!("the held-out line `{line}` is also in the training part"),
+        remedy: "please report this with the data".into(),
+    };
+    line.map_or(Ok(()), |line| Err(error(line)))
+}
+
+/// What the written corpus teaches, and its test part. Fails when that is empty, or when a line stands in both.
+pub fn test_set(corpus: &Corpus, tokenizer: &Arc<Tokenizer>) -> Result<(DialogueSource, DialogueSource)> {
+    let source = |part| {
+        let items = corpus.part(part).map(|dialogue| Item::Written(dialogue.clone())).collect();
+        DialogueSource::new(items, tokenizer, &DialogueData::default())
+    };
+    let (train, test) = (source(Part::Training), source(Part::Test));
+    if train.is_empty() || test.is_empty() {
         return Err(Error::Data {
-            source_name: "data set".into(),
-            reason: format!("the held-out line `{line}` is also in the training part"),
-            remedy: "please report this with the data".into(),
+            source_name: format!("{} dialogues", corpus.dialogues.len()),
+            reason: "the test part is empty".into(),
+            remedy: "give more dialogues; about one in twenty is kept for the test".into(),
         });
     }
-    Ok((DataSets { train: Box::new(train), validation: Box::new(validation) }, report))
+    let known: HashSet<String> = train.lines().map(normalise).collect();
+    leak(test.lines().map(normalise).find(|line| known.contains(line)))?;
+    Ok((train, test))
 }
 
 /// Every text a tokenizer for this corpus should see: paraphrases and lines, folded.
 pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
     let mut lines = Vec::new();
-    for (dialogue, held) in corpus.dialogues.iter().zip(corpus.held_out()) {
-        if held {
-            continue;
-        }
+    for dialogue in corpus.part(Part::Training) {
         for turn in &dialogue.turns {
             match turn {
                 CorpusTurn::Player { says } => lines.extend(says.iter().map(|text| crate::text::fold(text))),
@@ -223,9 +257,9 @@ pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
 
 /// The words of the NPCs' lines that are not held out: what a model of this corpus may spell.
 pub fn lexicon(corpus: &Corpus) -> Lexicon {
-    let learned = corpus.dialogues.iter().zip(corpus.held_out()).filter(|(_, held)| !held);
+    let learned = corpus.part(Part::Training);
     let lines: Vec<String> =
-        learned.flat_map(|(dialogue, _)| dialogue.lines().map(|(_, line)| crate::text::fold(line))).collect();
+        learned.flat_map(|dialogue| dialogue.lines().map(|(_, line)| crate::text::fold(line))).collect();
     Lexicon::of_lines(lines.iter().map(String::as_str))
 }
 

@@ -56,6 +56,11 @@ pub struct TrainingConfig {
     /// Which model is kept.
     #[serde(default)]
     pub keep: Keep,
+    /// Whether the kept model is calibrated: its logits are divided by the temperature at which the validation
+    /// set costs least (Guo et al. 2017), by way of the last norm. A model that knows its corpus well is too sure
+    /// of itself elsewhere; what it prefers stays the same.
+    #[serde(default)]
+    pub calibrate: bool,
     /// How the model is stored.
     #[serde(default)]
     pub stored_as: StoredAs,

@@ -1,6 +1,7 @@
 //! [`Fit`]: the training job. One optimiser step a step; batches of validation and resume points in between.
 
 use super::DATA_REPORT;
+use super::calibration::{Calibration, cooled};
 use super::config::TrainingConfig;
 use super::curve::Curve;
 use super::directory::{Claim, Start};
@@ -49,11 +50,12 @@ pub struct Fit {
 }
 
 /// How far a validation has come.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Tally {
     batches: usize,
     sum: f64,
     weight: f64,
+    calibration: Calibration,
 }
 
 impl Fit {
@@ -216,11 +218,15 @@ impl Fit {
         }
         self.tally.sum += f64::from(loss) * batch.weight;
         self.tally.weight += batch.weight;
+        if self.config.calibrate {
+            self.tally.calibration.add(&logits, &batch.targets, &batch.weights)?;
+        }
         self.tally.batches += 1;
         if end < self.validation.len() {
             return Ok(None);
         }
         let tally = std::mem::take(&mut self.tally);
+        self.standing.calibration = tally.calibration.best();
         Ok(Some(tally.sum / tally.weight))
     }
 
@@ -230,10 +236,17 @@ impl Fit {
         let provenance = &mut card.provenance;
         provenance.data_hash.clone_from(&self.standing.data_hash);
         (provenance.seed, provenance.steps) = (self.config.seed, self.standing.step);
-        provenance.figures.extend(self.standing.val_loss.map(|loss| ("val_loss".to_owned(), loss)));
+        let mut weights = self.model.weights()?;
+        let mut val_loss = self.standing.val_loss;
+        if let Some((temperature, loss)) = self.standing.calibration {
+            weights = cooled(&weights, temperature)?;
+            val_loss = Some(loss);
+            provenance.figures.insert("calibration_temperature".to_owned(), temperature);
+        }
+        provenance.figures.extend(val_loss.map(|loss| ("val_loss".to_owned(), loss)));
         let checkpoint = Checkpoint {
             config: self.model.config().clone(),
-            weights: self.model.weights()?,
+            weights,
             tokenizer: self.tokenizer.clone(),
             card,
         };

@@ -3,6 +3,7 @@
 //! Everything drawn is a function of the seed and of where the run stands, so a run that was killed goes on
 //! as if it had not been. Not here: what the sequences mean (the domains), progress bars (`skald`).
 
+mod calibration;
 mod config;
 mod curve;
 mod directory;

@@ -34,6 +34,8 @@ pub struct Standing {
     pub validated: bool,
     /// The loss of the last validation.
     pub val_loss: Option<f64>,
+    /// The temperature at which that validation cost least, and its loss there (when calibrating).
+    pub calibration: Option<(f64, f64)>,
     /// The training loss of `step`.
     pub train_loss: Option<f32>,
     /// Seconds of work.
@@ -56,6 +58,7 @@ impl Standing {
             first_val_loss: None,
             validated: false,
             val_loss: None,
+            calibration: None,
             train_loss: None,
             seconds: 0.0,
             config,
