@@ -45,7 +45,7 @@ pub fn dress(
                 name,
                 15.0,
                 Color::srgb(0.99, 0.96, 0.86),
-                Vec2::new(0.0, -22.0),
+                Vec2::new(0.0, -31.0),
             ));
             continue;
         };
@@ -174,20 +174,19 @@ fn set_camera(mut commands: Commands, mut images: ResMut<Assets<Image>>) {
 }
 
 /// The last line of the visit in a bubble over its speaker.
-fn speak(people: Query<(&Name, &At), Added<At>>, mut images: ResMut<Assets<Image>>, mut commands: Commands) {
+fn speak(people: Query<(&Name, &At), Added<At>>, mut commands: Commands) {
     let (speaker, line) =
         (std::env::var(SPEAKER).unwrap_or_default(), std::env::var(LINE).unwrap_or_default());
     for (_, at) in people.iter().filter(|(name, _)| name.as_str() == speaker && !line.is_empty()) {
         let limit = Vec2::new(MAP.0 as f32, MAP.1 as f32) * TILE as f32 / 2.0 - Vec2::new(108.0, 50.0);
         let spot = (on_screen(at.0) + Vec2::new(0.0, 54.0)).clamp(-limit, limit);
-        bubble(&mut commands, &mut images, &line, spot);
+        bubble(&mut commands, &line, spot);
     }
 }
 
 /// A speech bubble with `text`, in the middle of `spot`.
-pub fn bubble(commands: &mut Commands, images: &mut Assets<Image>, text: &str, spot: Vec2) -> Entity {
-    let rows = (text.chars().count() as f32 / 34.0).ceil().clamp(1.0, 7.0);
-    let _ = images;
+pub fn bubble(commands: &mut Commands, text: &str, spot: Vec2) -> Entity {
+    let rows = wrapped_rows(text, 31) as f32;
     commands
         .spawn((
             Sprite::from_color(Color::srgb(0.20, 0.16, 0.19), Vec2::new(204.0, 12.0 + rows * 12.0)),
@@ -207,6 +206,20 @@ pub fn bubble(commands: &mut Commands, images: &mut Assets<Image>, text: &str, s
             ],
         ))
         .id()
+}
+
+/// How many rows a text takes when words are wrapped at `columns` letters (the font's are all as wide).
+fn wrapped_rows(text: &str, columns: usize) -> usize {
+    let (mut rows, mut used) = (1, 0);
+    for word in text.split_whitespace() {
+        let wide = word.chars().count();
+        if used > 0 && used + 1 + wide > columns {
+            (rows, used) = (rows + 1, wide);
+        } else {
+            used += wide + usize::from(used > 0);
+        }
+    }
+    rows
 }
 
 fn shoot(

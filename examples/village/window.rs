@@ -277,13 +277,7 @@ fn leave(talk: &mut Talk, commands: &mut Commands) {
     talk.with = None;
 }
 
-fn hear(
-    grew: On<LineGrew>,
-    mut talk: ResMut<Talk>,
-    spots: Query<&At>,
-    mut images: ResMut<Assets<Image>>,
-    mut commands: Commands,
-) {
+fn hear(grew: On<LineGrew>, mut talk: ResMut<Talk>, spots: Query<&At>, mut commands: Commands) {
     if talk.with != Some(grew.npc) {
         return;
     }
@@ -293,8 +287,7 @@ fn hear(
         commands.entity(bubble).try_despawn();
     }
     if let Ok(at) = spots.get(grew.npc) {
-        talk.bubble =
-            Some(bubble(&mut commands, &mut images, &grew.text, on_screen(at.0) + Vec2::new(0.0, 46.0)));
+        talk.bubble = Some(bubble(&mut commands, &grew.text, on_screen(at.0) + Vec2::new(0.0, 46.0)));
     }
 }
 

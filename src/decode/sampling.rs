@@ -32,7 +32,7 @@ pub struct Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         Self {
-            temperature: 0.4,
+            temperature: 0.2,
             top_k: 0,
             top_p: 0.9,
             min_p: 0.1,

@@ -13,6 +13,8 @@ use std::sync::Arc;
 const SAME_START: usize = 3;
 /// The fewest tokens of a line.
 const SHORTEST: usize = 3;
+/// After how many tokens a line may end without what it owes.
+const PATIENCE: usize = 50;
 
 /// Constrains an answer: an act that is possible now, then words and slots that can be filled.
 pub struct WorldGrammar {
@@ -34,6 +36,8 @@ pub struct WorldGrammar {
     line: LineGround,
     words: Vec<u32>,
     spelling: Spelling,
+    /// Whether the last token closes a sentence.
+    closed: bool,
 }
 
 impl WorldGrammar {
@@ -63,6 +67,7 @@ impl WorldGrammar {
             line: LineGround::default(),
             words: Vec::new(),
             spelling: Spelling::default(),
+            closed: false,
         }
     }
 
@@ -72,6 +77,43 @@ impl WorldGrammar {
             && self.ground.allows(slot, &self.line)
             && (self.act != Some(Act::Offer) || in_offer(slot, &self.ground))
             && (slot != Slot::Reward || !matches!(self.ground.goal, GoalState::None))
+    }
+
+    /// Whether the line may end here: after a whole sentence that says what its act owes, as far as the world
+    /// can.
+    fn may_end(&self) -> bool {
+        if self.words.len() < SHORTEST || !(self.lexicon.is_empty() || self.closed) {
+            return false;
+        }
+        let paid = |group: &&[Slot]| {
+            group.iter().any(|slot| self.line.used.contains(slot))
+                || !group.iter().any(|slot| self.allows(*slot))
+        };
+        self.words.len() >= PATIENCE || self.act.is_none_or(|act| owed(act, &self.ground).iter().all(paid))
+    }
+}
+
+/// What a line of this act owes its hearer: one slot of each group. An offer says what is to be done and what it
+/// pays, a direction says where, a rumour is about somebody or something.
+fn owed(act: Act, ground: &Ground) -> Vec<&'static [Slot]> {
+    use Slot as S;
+    match act {
+        Act::Offer => {
+            let mut groups: Vec<&[Slot]> = vec![&[S::Reward]];
+            match ground.goal.goal() {
+                Some(Goal::Fetch { .. }) => groups.push(&[S::Item, S::AnItem]),
+                Some(Goal::Deliver { .. }) => {
+                    groups.extend([&[S::Item, S::AnItem] as &[Slot], &[S::Person, S::PersonRole]]);
+                }
+                Some(Goal::Slay { .. }) => groups.push(&[S::Creature, S::ACreature]),
+                Some(Goal::Visit { .. }) => groups.push(&[S::Place]),
+                None => {}
+            }
+            groups
+        }
+        Act::Direct => vec![&[S::Direction, S::PersonPlace, S::ItemPlace, S::CreaturePlace, S::Place]],
+        Act::Rumour => vec![&[S::Person, S::Place, S::Item, S::AnItem, S::Creature, S::ACreature]],
+        _ => Vec::new(),
     }
 }
 
@@ -145,7 +187,7 @@ impl Constraint for WorldGrammar {
         if between {
             keep.extend(self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot)).map(|(id, _)| *id));
         }
-        if between && self.words.len() >= SHORTEST {
+        if between && self.may_end() {
             keep.extend(self.end);
         }
         let kept: Vec<(usize, f32)> = keep.iter().filter_map(|&id| Some((id, *logits.get(id)?))).collect();
@@ -190,8 +232,10 @@ impl Constraint for WorldGrammar {
         if let Some((_, slot)) = self.slot_tokens.iter().find(|(id, _)| *id == token) {
             let _ = self.ground.fill(*slot, &mut self.line);
             self.spelling.name();
+            self.closed = false;
         } else if let Some(Some(text)) = self.spelled.get(token) {
             self.spelling.push(text);
+            self.closed = text.trim_end().ends_with(['.', '!', '?']);
         }
         self.words.push(token as u32);
         false
@@ -202,5 +246,96 @@ impl Constraint for WorldGrammar {
             None => "an act that the persona allows and the world makes possible".into(),
             Some(act) => format!("a word of an {act} line whose slots the world can fill"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::corpus::{Corpus, Part};
+    use super::super::prompt::special_tokens;
+    use super::super::source::{lexicon, tokenizer_lines};
+    use super::super::{Manner, Memory, Turn, World};
+    use super::*;
+    use crate::decode::Sampling;
+    use crate::seed::Seed;
+    use std::path::Path;
+
+    /// Lines drawn at random (of what the grammar allows), as (act, text with tokens, tokens).
+    fn babble(said: &str, memory: &Memory, count: u64) -> (Vec<(Act, String, usize)>, Lexicon) {
+        let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+        let read = |file: &str| std::fs::read_to_string(assets.join(file)).unwrap();
+        let world = World::from_ron(&read("worlds/village.world.ron"), "world").unwrap();
+        let persona = Persona::from_ron(&read("personas/bram.persona.ron"), "persona").unwrap();
+        let corpus = Corpus::read(&assets.join("dialogue/gruff.jsonl")).unwrap();
+        let tokenizer =
+            Tokenizer::train(tokenizer_lines(&corpus).iter(), 700, &special_tokens(&corpus.voices()))
+                .unwrap();
+        let lexicon = lexicon(&corpus);
+        let mut manner = Manner::plain(Sampling::default());
+        manner.lexicon = Arc::new(lexicon.clone());
+        let mut lines = Vec::new();
+        for seed in 0..count {
+            let turn = Turn::prepare(&persona, &world, memory, said, Seed::new(seed), &manner);
+            let mut grammar = turn.request.constraint.unwrap();
+            grammar.begin(&tokenizer);
+            let mut noise = Seed::new(seed).derive("babble").stream();
+            let mut ids = Vec::new();
+            loop {
+                // The end and full stops are made likely, or no line would ever be short.
+                let mut logits: Vec<f32> = (0..tokenizer.vocab_size()).map(|_| noise.normal()).collect();
+                for token in [END, ".", "!"] {
+                    logits[tokenizer.id(token).unwrap() as usize] += 4.0;
+                }
+                grammar.mask(&mut logits);
+                let at = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
+                assert!(logits[at].is_finite(), "nothing may come after {}", tokenizer.decode(&ids));
+                if grammar.accept(at as u32) || ids.len() > 300 {
+                    break;
+                }
+                ids.push(at as u32);
+            }
+            let act =
+                Act::ALL.iter().copied().find(|act| tokenizer.id(&act.token()) == Some(ids[0])).unwrap();
+            let tokens: Vec<String> = ids.iter().filter_map(|id| tokenizer.token(*id)).collect();
+            lines.push((act, tokens.concat(), ids.len()));
+        }
+        (lines, lexicon)
+    }
+
+    #[test]
+    fn every_line_ends_with_its_sentence_and_says_what_its_act_owes() {
+        let (lines, _) = babble("Any work for me?", &Memory::default(), 400);
+        let acts = |wanted: Act| lines.iter().filter(move |(act, ..)| *act == wanted);
+        assert!(acts(Act::Offer).count() > 3 && acts(Act::Rumour).count() > 3);
+        for (act, line, tokens) in &lines {
+            assert!(*tokens < 300, "{line}");
+            assert!(line.ends_with(['.', '!', '?']), "{line}");
+            if *tokens > PATIENCE {
+                continue;
+            }
+            let names = |slots: &[Slot]| slots.iter().any(|slot| line.contains(&slot.token()));
+            match act {
+                // Bram wants a creature gone.
+                Act::Offer => {
+                    assert!(names(&[Slot::Reward]) && names(&[Slot::Creature, Slot::ACreature]), "{line}")
+                }
+                Act::Rumour => assert!(line.contains('{'), "{line}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_possible_is_never_said() {
+        // Nobody has been asked after, and no deed is known.
+        let (lines, lexicon) = babble("hm", &Memory::default(), 200);
+        for (act, line, _) in &lines {
+            assert!(*act != Act::Praise && !line.contains(&Slot::Deed.token()), "{line}");
+            assert!(!line.contains(&Slot::Unknown.token()), "{line}");
+        }
+        assert!(!lexicon.is_empty());
+        // A held-out line's words are not in the lexicon unless others use them.
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/dialogue");
+        assert!(Corpus::read(&corpus).unwrap().part(Part::Test).count() > 100);
     }
 }

@@ -2,9 +2,11 @@
 //! baseline always stands beside it.
 
 mod ngram;
+mod overlap;
 mod report;
 mod text;
 
 pub use ngram::NGram;
+pub use overlap::{Pair, Rouge, bleu, chrf2, rouge_l, rouge_n, tokenize_13a};
 pub use report::{Report, UnitLoss, bootstrap, language_figures};
 pub use text::{TrainingText, distinct, repetition};

@@ -27,7 +27,7 @@ struct DialogueArgs {
     /// The model: a checkpoint directory.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// The written corpus it was trained on; one dialogue in ten of it was held out.
+    /// The written corpus it was trained on; one dialogue in twenty of it was kept for this.
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
     /// The world that generated lines speak of (default: that of the village example).
