@@ -1,5 +1,5 @@
-//! [`AdamW`] (Loshchilov and Hutter 2019) with moments that can be saved, and gradient clipping.
-//! candle's own keeps its moments private, so a run could not be resumed.
+//! [`Optimizer`]: gradient descent, SGD with momentum, Adam and AdamW, with moments that can be saved, and gradient
+//! clipping. candle's own keep their moments private, so a run could not be resumed.
 
 use crate::error::{Error, Result};
 use candle_core::backprop::GradStore;
@@ -7,38 +7,125 @@ use candle_core::{DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The constants of [`AdamW`].
+/// Which optimiser, and its constants. Updates are those of PyTorch's optimisers of the same names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdamWConfig {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay; vectors (norms, biases) are spared.
-    pub weight_decay: f64,
+#[serde(deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// The gradient, times the learning rate.
+    GradientDescent,
+    /// Stochastic gradient descent.
+    Sgd {
+        /// How much of the last update stays.
+        #[serde(default)]
+        momentum: f64,
+        /// Looks ahead along the momentum (Nesterov).
+        #[serde(default)]
+        nesterov: bool,
+        /// Added to the gradient, times the weights (L2); vectors (norms, biases) are spared.
+        #[serde(default)]
+        weight_decay: f64,
+    },
+    /// Adam (Kingma and Ba 2015).
+    Adam {
+        /// Decay of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Decay of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// Added to the root of the second moment.
+        #[serde(default = "eps")]
+        eps: f64,
+        /// Added to the gradient, times the weights (L2); vectors are spared.
+        #[serde(default)]
+        weight_decay: f64,
+    },
+    /// AdamW (Loshchilov and Hutter 2019).
+    AdamW {
+        /// Decay of the first moment.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Decay of the second moment.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// Added to the root of the second moment.
+        #[serde(default = "eps")]
+        eps: f64,
+        /// Decoupled weight decay; vectors are spared.
+        #[serde(default = "decay")]
+        weight_decay: f64,
+    },
 }
 
-impl Default for AdamWConfig {
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.95
+}
+
+fn eps() -> f64 {
+    1e-8
+}
+
+fn decay() -> f64 {
+    0.1
+}
+
+impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 }
+        Self::AdamW { beta1: beta1(), beta2: beta2(), eps: eps(), weight_decay: decay() }
     }
 }
 
+impl OptimizerConfig {
+    /// Each constant: its name, whether it is in range, and the range.
+    pub fn rules(&self) -> Vec<(&'static str, bool, &'static str)> {
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let decays = |value: f64| (0.0..10.0).contains(&value);
+        match *self {
+            Self::GradientDescent => Vec::new(),
+            Self::Sgd { momentum, nesterov, weight_decay } => vec![
+                ("optimizer.momentum", share(momentum), "0 or more, below 1"),
+                ("optimizer.nesterov", !nesterov || momentum > 0.0, "false, or a `momentum` above 0"),
+                ("optimizer.weight_decay", decays(weight_decay), "0 or more, below 10"),
+            ],
+            Self::Adam { beta1, beta2, eps, weight_decay }
+            | Self::AdamW { beta1, beta2, eps, weight_decay } => vec![
+                ("optimizer.beta1", share(beta1), "0 or more, below 1"),
+                ("optimizer.beta2", share(beta2), "0 or more, below 1"),
+                ("optimizer.eps", eps > 0.0 && eps < 1.0, "above 0, below 1"),
+                ("optimizer.weight_decay", decays(weight_decay), "0 or more, below 10"),
+            ],
+        }
+    }
+
+    /// How many moments a variable has.
+    fn moments(&self) -> usize {
+        match self {
+            Self::GradientDescent => 0,
+            Self::Sgd { momentum, .. } => usize::from(*momentum > 0.0),
+            Self::Adam { .. } | Self::AdamW { .. } => 2,
+        }
+    }
+}
+
+/// What moments are called in a file.
+const MOMENTS: [&str; 2] = ["first", "second"];
+
 /// The optimiser's state for named variables.
-pub struct AdamW {
-    config: AdamWConfig,
+pub struct Optimizer {
+    config: OptimizerConfig,
     vars: Vec<(String, Var)>,
-    moments: Vec<(Tensor, Tensor)>,
+    moments: Vec<Vec<Tensor>>,
     steps: u64,
 }
 
-impl AdamW {
+impl Optimizer {
     /// An optimiser at step 0. The names are those under which moments are saved.
-    pub fn new(vars: &[(String, Var)], config: AdamWConfig) -> Result<Self> {
-        let zeros = |(_, var): &(String, Var)| Ok((var.zeros_like()?, var.zeros_like()?));
+    pub fn new(vars: &[(String, Var)], config: OptimizerConfig) -> Result<Self> {
+        let zeros = |(_, var): &(String, Var)| (0..config.moments()).map(|_| Ok(var.zeros_like()?)).collect();
         Ok(Self {
             config,
             moments: vars.iter().map(zeros).collect::<Result<_>>()?,
@@ -50,19 +137,38 @@ impl AdamW {
     /// One step with this learning rate. A variable without gradient stays as it is.
     pub fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         self.steps += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        let t = self.steps as f64;
-        let (correct1, correct2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
-        for ((_, var), (first, second)) in self.vars.iter().zip(&mut self.moments) {
+        for ((_, var), moments) in self.vars.iter().zip(&mut self.moments) {
             let Some(grad) = grads.get(var) else { continue };
-            // Moments must not keep the graph of the backward pass alive.
-            let grad = grad.detach();
-            *first = ((&*first * beta1)? + (&grad * (1.0 - beta1))?)?;
-            *second = ((&*second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
-            let denominator = ((&*second / correct2)?.sqrt()? + eps)?;
-            let update = ((&*first / correct1)? / denominator)?;
-            let decay = if var.rank() > 1 { lr * weight_decay } else { 0.0 };
-            var.set(&((var.as_tensor().detach() * (1.0 - decay))? - (update * lr)?)?)?;
+            // Neither the moments nor the weights may keep the graph of the backward pass alive.
+            let (grad, weights) = (grad.detach(), var.as_tensor().detach());
+            let spared = |decay: f64| if var.rank() > 1 { decay } else { 0.0 };
+            let coupled = |decay: f64| match spared(decay) {
+                0.0 => Ok(grad.clone()),
+                decay => &grad + (&weights * decay)?,
+            };
+            let next = match self.config {
+                OptimizerConfig::GradientDescent => (weights - (grad * lr)?)?,
+                OptimizerConfig::Sgd { momentum, nesterov, weight_decay } => {
+                    let grad = coupled(weight_decay)?;
+                    let update = match moments.first_mut() {
+                        None => grad,
+                        Some(last) => {
+                            *last = ((&*last * momentum)? + &grad)?;
+                            if nesterov { (grad + (&*last * momentum)?)? } else { last.clone() }
+                        }
+                    };
+                    (weights - (update * lr)?)?
+                }
+                OptimizerConfig::Adam { beta1, beta2, eps, weight_decay } => {
+                    let update = adam(moments, &coupled(weight_decay)?, [beta1, beta2, eps], self.steps)?;
+                    (weights - (update * lr)?)?
+                }
+                OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay } => {
+                    let update = adam(moments, &grad, [beta1, beta2, eps], self.steps)?;
+                    ((weights * (1.0 - lr * spared(weight_decay)))? - (update * lr)?)?
+                }
+            };
+            var.set(&next)?;
         }
         Ok(())
     }
@@ -76,20 +182,19 @@ impl AdamW {
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let named = self.vars.iter().zip(&self.moments);
         named
-            .flat_map(|((name, _), (first, second))| {
-                [
-                    (format!("adamw.first.{name}"), first.clone()),
-                    (format!("adamw.second.{name}"), second.clone()),
-                ]
+            .flat_map(|((name, _), moments)| {
+                let of =
+                    |(kind, moment): (&&str, &Tensor)| (format!("optimizer.{kind}.{name}"), moment.clone());
+                MOMENTS.iter().zip(moments).map(of).collect::<Vec<_>>()
             })
             .collect()
     }
 
     /// Puts moments back. Every one must be there in its shape.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, steps: u64, file: &str) -> Result<()> {
-        for ((name, var), (first, second)) in self.vars.iter().zip(&mut self.moments) {
-            for (moment, kind) in [(first, "first"), (second, "second")] {
-                let key = format!("adamw.{kind}.{name}");
+        for ((name, var), moments) in self.vars.iter().zip(&mut self.moments) {
+            for (kind, moment) in MOMENTS.iter().zip(moments) {
+                let key = format!("optimizer.{kind}.{name}");
                 let found =
                     state.get(&key).filter(|found| found.shape() == var.shape()).ok_or_else(|| {
                         let reason = "a moment of the optimiser is missing or has another shape";
@@ -101,6 +206,18 @@ impl AdamW {
         self.steps = steps;
         Ok(())
     }
+}
+
+/// Takes a gradient into both moments; the update, without the learning rate.
+fn adam(moments: &mut [Tensor], grad: &Tensor, [beta1, beta2, eps]: [f64; 3], step: u64) -> Result<Tensor> {
+    let [first, second] = moments else {
+        return Err(Error::backend("optimising", "Adam has two moments"));
+    };
+    let t = step as f64;
+    *first = ((&*first * beta1)? + (grad * (1.0 - beta1))?)?;
+    *second = ((&*second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
+    let denominator = ((&*second / (1.0 - beta2.powf(t)))?.sqrt()? + eps)?;
+    Ok(((&*first / (1.0 - beta1.powf(t)))? / denominator)?)
 }
 
 /// Scales all gradients down so that their global norm is at most `max` (0: leaves them). Returns the norm
@@ -143,31 +260,76 @@ mod tests {
         vars[0].1.flatten_all().unwrap().to_vec1().unwrap()
     }
 
+    const EXPECTED: [[f64; 2]; 6] = [
+        [1.18098, -0.59049],
+        [1.14853748061875, -0.574268740309375],
+        [-0.05832, 0.02916],
+        [-0.26971532103455, 0.134857660517275],
+        [1.7506337650863717, -0.7514778912346847],
+        [1.5257827518612554, -0.6457206670499741],
+    ];
+
+    /// Five steps from (2, -1) with the gradient 2w, against PyTorch 2.15's `torch.optim` (f64, by
+    /// `benches/peers/optimizers.py`).
     #[test]
-    fn the_first_step_is_the_formula() {
-        let vars = var(&[2.0]);
-        let mut adam =
-            AdamW::new(&vars, AdamWConfig { weight_decay: 0.5, ..AdamWConfig::default() }).unwrap();
-        adam.step(&grads(&vars), 0.1).unwrap();
-        // m/(1-b1) = g, v/(1-b2) = g^2: the step is lr * sign(g); the decay is lr * wd * w.
-        assert!((values(&vars)[0] - (2.0 - 0.1 - 0.1)).abs() < 1e-6, "{:?}", values(&vars));
+    fn the_updates_are_those_of_pytorch() {
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+        let cases = [
+            (OptimizerConfig::GradientDescent, EXPECTED[0]),
+            (OptimizerConfig::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 }, EXPECTED[1]),
+            (OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }, EXPECTED[2]),
+            (OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 }, EXPECTED[3]),
+            (OptimizerConfig::Adam { beta1, beta2, eps, weight_decay: 0.1 }, EXPECTED[4]),
+            (OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay: 0.5 }, EXPECTED[5]),
+        ];
+        for (config, expected) in cases {
+            let vars = var(&[2.0, -1.0]);
+            let mut optimizer = Optimizer::new(&vars, config).unwrap();
+            (0..5).for_each(|_| optimizer.step(&grads(&vars), 0.05).unwrap());
+            for (ours, theirs) in values(&vars).iter().zip(expected) {
+                assert!((f64::from(*ours) - theirs).abs() < 2e-6, "{config:?}: {ours}, not {theirs}");
+            }
+        }
     }
 
     #[test]
     fn saved_moments_continue_the_same_run() {
-        let straight = var(&[1.0, -3.0]);
-        let mut adam = AdamW::new(&straight, AdamWConfig::default()).unwrap();
-        (0..6).for_each(|_| adam.step(&grads(&straight), 0.1).unwrap());
-        let first = var(&[1.0, -3.0]);
-        let mut adam = AdamW::new(&first, AdamWConfig::default()).unwrap();
-        (0..3).for_each(|_| adam.step(&grads(&first), 0.1).unwrap());
-        let (state, steps) = (adam.state(), adam.steps());
-        let second = var(&values(&first));
-        let mut adam = AdamW::new(&second, AdamWConfig::default()).unwrap();
-        adam.load_state(&state, steps, "s").unwrap();
-        (0..3).for_each(|_| adam.step(&grads(&second), 0.1).unwrap());
-        assert_eq!(values(&straight), values(&second));
-        assert!(adam.load_state(&BTreeMap::new(), 0, "s").unwrap_err().to_string().contains("adamw.first.w"));
+        let sgd = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 };
+        for config in [OptimizerConfig::default(), OptimizerConfig::GradientDescent, sgd] {
+            let straight = var(&[1.0, -3.0]);
+            let mut optimizer = Optimizer::new(&straight, config).unwrap();
+            (0..6).for_each(|_| optimizer.step(&grads(&straight), 0.1).unwrap());
+            let first = var(&[1.0, -3.0]);
+            let mut optimizer = Optimizer::new(&first, config).unwrap();
+            (0..3).for_each(|_| optimizer.step(&grads(&first), 0.1).unwrap());
+            let (state, steps) = (optimizer.state(), optimizer.steps());
+            let second = var(&values(&first));
+            let mut optimizer = Optimizer::new(&second, config).unwrap();
+            optimizer.load_state(&state, steps, "s").unwrap();
+            (0..3).for_each(|_| optimizer.step(&grads(&second), 0.1).unwrap());
+            assert_eq!(values(&straight), values(&second));
+        }
+        let vars = var(&[1.0]);
+        let mut optimizer = Optimizer::new(&vars, OptimizerConfig::default()).unwrap();
+        let error = optimizer.load_state(&BTreeMap::new(), 0, "s").unwrap_err().to_string();
+        assert!(error.contains("optimizer.first.w"), "{error}");
+    }
+
+    #[test]
+    fn constants_out_of_range_are_named_and_configs_read_from_ron() {
+        let read = |text: &str| ron::from_str::<OptimizerConfig>(text);
+        assert_eq!(read("AdamW()").unwrap(), OptimizerConfig::default());
+        assert_eq!(read("GradientDescent").unwrap(), OptimizerConfig::GradientDescent);
+        let bad = |text: &str| {
+            let rules = read(text).unwrap().rules();
+            rules.iter().find(|(_, holds, _)| !holds).map(|(field, ..)| *field)
+        };
+        assert_eq!(bad("Sgd(momentum: 1.5)"), Some("optimizer.momentum"));
+        assert_eq!(bad("Sgd(nesterov: true)"), Some("optimizer.nesterov"));
+        assert_eq!(bad("Adam(eps: 0.0)"), Some("optimizer.eps"));
+        assert_eq!(bad("AdamW(weight_decay: -1.0)"), Some("optimizer.weight_decay"));
+        assert_eq!(bad("Sgd(momentum: 0.9, nesterov: true)"), None);
+        assert!(read("Sgd(momemtum: 0.9)").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::schedule::{Rates, Schedule};
 use crate::error::{Error, Result};
 use crate::model::{StoredAs, TransformerConfig};
-use crate::nn::optim::AdamWConfig;
+use crate::nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
 /// A training run. Unknown fields are refused with their line.
@@ -25,7 +25,7 @@ pub struct TrainingConfig {
     pub rows: usize,
     /// The optimiser.
     #[serde(default)]
-    pub optimizer: AdamWConfig,
+    pub optimizer: OptimizerConfig,
     /// The highest learning rate.
     pub learning_rate: f64,
     /// The learning rate at the end.
@@ -124,7 +124,6 @@ impl TrainingConfig {
     /// Refuses what makes no run, naming the field.
     pub fn validate(&self, file: &str) -> Result<()> {
         let share = |value: f32| (0.0..1.0).contains(&value);
-        let adam = &self.optimizer;
         let model = &self.model;
         let size = |value: usize, most: usize| (1..=most).contains(&value);
         // What the attention of one layer holds at a time: rows x heads x sequence x sequence.
@@ -166,11 +165,9 @@ impl TrainingConfig {
             ("label_smoothing", share(self.label_smoothing), "0 or more, below 1"),
             ("validate_every", self.validate_every > 0, "1 or more"),
             ("checkpoint_every", self.checkpoint_every > 0, "1 or more"),
-            ("optimizer.beta1", (0.0..1.0).contains(&adam.beta1), "0 or more, below 1"),
-            ("optimizer.beta2", (0.0..1.0).contains(&adam.beta2), "0 or more, below 1"),
-            ("optimizer.eps", adam.eps > 0.0 && adam.eps < 1.0, "above 0, below 1"),
-            ("optimizer.weight_decay", (0.0..10.0).contains(&adam.weight_decay), "0 or more, below 10"),
         ];
+        let mut rules = rules.to_vec();
+        rules.extend(self.optimizer.rules());
         if let Some((field, _, range)) = rules.iter().find(|(_, holds, _)| !holds) {
             return Err(Error::config(file, *field, "the value is out of range", format!("choose {range}")));
         }

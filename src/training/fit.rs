@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::job::Job;
 use crate::model::{Card, Checkpoint, Transformer, Weights};
-use crate::nn::optim::{AdamW, clip_global_norm};
+use crate::nn::optim::{Optimizer, clip_global_norm};
 use crate::nn::{Mode, cross_entropy};
 use crate::seed::Seed;
 use crate::text::Tokenizer;
@@ -36,7 +36,7 @@ pub struct Fit {
     out: PathBuf,
     device: Device,
     model: Transformer,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     standing: Standing,
     rows: Vec<PackedRow>,
     validation: Vec<PackedRow>,
@@ -155,7 +155,7 @@ impl Fit {
         }
         let seed = Seed::new(config.seed);
         let rows = epoch(&*data.train, seed, standing.epoch, config.sequence)?;
-        let optimizer = AdamW::new(model.vars(), config.optimizer)?;
+        let optimizer = Optimizer::new(model.vars(), config.optimizer)?;
         let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
         let curve = Curve::open(claim.out(), last)?;
         let (out, device) = (claim.out().to_owned(), device.clone());
