@@ -10,7 +10,8 @@ use super::{CorpusTurn, Memory};
 use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use crate::error::Result;
 use crate::evaluation::{
-    NGram, Report, TrainingText, UnitLoss, bootstrap, distinct, language_figures, repetition,
+    NGram, Pair, Report, TrainingText, UnitLoss, bleu, bootstrap, chrf2, distinct, language_figures,
+    repetition, rouge_l,
 };
 use crate::model::{Row, Scratch};
 use crate::seed::Seed;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 /// The name of the protocol.
 pub const PROTOCOL: &str = "written dialogues of the test part (one in twenty, grouped so that none shares an NPC \
     line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, slots, end) after the true context; one generated \
-    line for each opening of the test part and persona voice in the example world";
+    line for each opening of the test part, in its voice and in the example world; BLEU, chrF2 and \
+    ROUGE-L of those against the one line that a writer gave there";
 
 /// Evaluates `model` on the held-out dialogues of `corpus`. Lines are generated for the openings of held-out
 /// dialogues (at most `lines`), spoken by a persona of the dialogue's voice in `world`.
@@ -91,6 +93,8 @@ pub struct Generated {
     pub text: String,
     /// With slots.
     pub line: String,
+    /// What a writer answered, with slots.
+    pub reference: String,
     /// Whether it ended by itself, with every slot filled.
     pub whole: bool,
 }
@@ -114,7 +118,8 @@ pub fn generate(
         let memory = Memory { lines: n as u64, ..Memory::default() };
         let turn = Turn::prepare(&persona, world, &memory, &said, seed.derive("evaluate"), &manner);
         let id = scheduler.submit(turn.request);
-        speeches.insert(id, (turn.speech, String::new()));
+        let reference = dialogue.lines().next().map_or_else(String::new, |(_, line)| line.to_owned());
+        speeches.insert(id, (turn.speech, reference));
     }
     let mut generated = Vec::new();
     while !scheduler.is_idle() {
@@ -128,11 +133,12 @@ pub fn generate(
                     }
                 }
                 Output::Finished { id, finish, tokens, .. } => {
-                    if let Some((speech, _)) = speeches.remove(&id) {
+                    if let Some((speech, reference)) = speeches.remove(&id) {
                         let spoken = speech.finish(finish, tokens);
                         let open = spoken.text.contains(['{', '}', '<', '>']);
                         let whole = finish == crate::decode::Finish::Stop && !open;
-                        generated.push(Generated { text: spoken.text, line: spoken.exchange.line, whole });
+                        let line = spoken.exchange.line;
+                        generated.push(Generated { text: spoken.text, line, reference, whole });
                     }
                 }
                 Output::Failed { error, .. } => return Err(error),
@@ -160,6 +166,16 @@ fn generate_figures(
     report.set("repetition", repetition(&said));
     report.set("copied_lines", training.copied(&said));
     report.set("overlap_8", training.overlap(&said));
+    let pairs: Vec<Pair> = generated
+        .iter()
+        .map(|line| Pair { hypothesis: line.line.clone(), references: vec![line.reference.clone()] })
+        .collect();
+    if !pairs.is_empty() {
+        report.set("bleu", Some(bleu(&pairs)));
+        report.set("chrf2", Some(chrf2(&pairs)));
+        let rouge: f64 = pairs.iter().map(|pair| rouge_l(pair).f1).sum();
+        report.set("rouge_l", Some(rouge / pairs.len() as f64));
+    }
     report.set("lines_generated", Some(said.len() as f64));
     // A slot is right when what the world put there is what the line shows; one the world cannot fill would
     // be left open.

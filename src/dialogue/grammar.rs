@@ -317,7 +317,7 @@ mod tests {
             match act {
                 // Bram wants a creature gone.
                 Act::Offer => {
-                    assert!(names(&[Slot::Reward]) && names(&[Slot::Creature, Slot::ACreature]), "{line}")
+                    assert!(names(&[Slot::Reward]) && names(&[Slot::Creature, Slot::ACreature]), "{line}");
                 }
                 Act::Rumour => assert!(line.contains('{'), "{line}"),
                 _ => {}

@@ -1,11 +1,11 @@
 //! Reports: named figures with their protocol, baselines and confidence intervals.
 
 use crate::seed::Seed;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What an evaluation found. A figure that does not apply is left out, never 0.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// How it was measured, by name.
     pub protocol: String,

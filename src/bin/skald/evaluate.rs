@@ -3,6 +3,8 @@
 use crate::Common;
 use bevy_skald::decode::LoadedModel;
 use bevy_skald::dialogue::evaluate::evaluate;
+use bevy_skald::evaluation::{Regression, Report};
+use bevy_skald::files::read_text;
 use bevy_skald::model::Checkpoint;
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
@@ -36,6 +38,15 @@ struct DialogueArgs {
     /// How many lines to generate, at most.
     #[arg(long, default_value_t = 300)]
     lines: usize,
+    /// What `--json` printed for an older model, to compare with.
+    #[arg(long, value_name = "F.json")]
+    baseline: Option<PathBuf>,
+    /// Fails if a figure is worse than the baseline's by more than the tolerance.
+    #[arg(long, requires = "baseline")]
+    gate: bool,
+    /// How much worse a figure may be, as a share of the baseline's.
+    #[arg(long, default_value_t = 0.02, value_name = "SHARE")]
+    tolerance: f64,
 }
 
 pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
@@ -44,8 +55,36 @@ pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
     let world = crate::data::world(args.world.as_deref())?;
     let model = Arc::new(LoadedModel::new(&Checkpoint::load(&args.model)?)?);
     let report = evaluate(&model, &corpus, &world, args.lines, common.seed())?;
+    let worse = match &args.baseline {
+        None => Vec::new(),
+        Some(path) => {
+            if !(0.0..=1.0).contains(&args.tolerance) {
+                let reason = "the value is out of range";
+                return Err(Error::config("options", "--tolerance", reason, "choose 0 to 1"));
+            }
+            let name = path.display().to_string();
+            let text = read_text(path, 1 << 24, "read the baseline")?;
+            report.regressions(&Report::from_json(&text, &name)?, &name, args.tolerance)?
+        }
+    };
+    show(&report, common)?;
+    for Regression { figure, was, is } in &worse {
+        eprintln!("{figure} is worse: {was:.4} before, {is:.4} now");
+    }
+    if args.gate && !worse.is_empty() {
+        let figures: Vec<&str> = worse.iter().map(|r| r.figure.as_str()).collect();
+        return Err(Error::Data {
+            source_name: args.model.display().to_string(),
+            reason: format!("the model is worse than the baseline: {}", figures.join(", ")),
+            remedy: "keep the old model, or raise --tolerance".into(),
+        });
+    }
+    Ok(())
+}
+
+fn show(report: &Report, common: &Common) -> Result<()> {
     if common.json {
-        let line = serde_json::to_string(&report).map_err(|e| Error::backend("writing the report", e))?;
+        let line = serde_json::to_string(report).map_err(|e| Error::backend("writing the report", e))?;
         println!("{line}");
         return Ok(());
     }
