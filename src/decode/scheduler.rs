@@ -19,7 +19,7 @@ pub struct LoadedModel {
     pub tokenizer: Tokenizer,
     /// What it is and where it came from.
     pub card: crate::model::Card,
-    /// The words it may spell, if its card lists them.
+    /// The words it may spell and what may follow what, if its card lists them.
     pub lexicon: Arc<Lexicon>,
     /// A number that changes with every load, so that a hot reload is noticed.
     pub generation: u64,
@@ -30,12 +30,14 @@ impl LoadedModel {
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
         use std::sync::atomic::{AtomicU64, Ordering};
         static GENERATION: AtomicU64 = AtomicU64::new(0);
+        let listed = |name: &str| checkpoint.card.conditioning.get(name).map_or(&[][..], Vec::as_slice);
         Ok(Self {
             decoder: checkpoint.decoder()?,
             tokenizer: checkpoint.tokenizer.clone(),
-            lexicon: Arc::new(Lexicon::new(
-                checkpoint.card.conditioning.get("word").cloned().unwrap_or_default(),
-            )),
+            lexicon: Arc::new(
+                Lexicon::new(listed("word").iter().cloned())
+                    .with_phrases(listed("phrase").iter().map(String::as_str)),
+            ),
             card: checkpoint.card.clone(),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
         })

@@ -6,7 +6,7 @@ use super::persona::{Goal, Persona};
 use super::prompt::END;
 use super::slot::Slot;
 use crate::decode::Constraint;
-use crate::text::{Lexicon, Spelling, Tokenizer, fold};
+use crate::text::{END_OF_LINE, Lexicon, Spelling, Tokenizer, fold};
 use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
@@ -77,6 +77,52 @@ impl WorldGrammar {
             && self.ground.allows(slot, &self.line)
             && (self.act != Some(Act::Offer) || in_offer(slot, &self.ground))
             && (slot != Slot::Reward || !matches!(self.ground.goal, GoalState::None))
+    }
+
+    /// Forbids what may not come next in a line whose act is known; with `strict`, also what was never written
+    /// after the words before it.
+    fn mask_words(&self, logits: &mut [f32], strict: bool) {
+        // With a lexicon, names and the end come only between words.
+        let free = self.lexicon.is_empty();
+        let between = free || self.spelling.is_between();
+        let written = |unit: &str| free || !strict || self.spelling.allows_unit(&self.lexicon, unit);
+        let mut keep = Vec::new();
+        if between {
+            let slots =
+                self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot) && written(&slot.token()));
+            keep.extend(slots.map(|(id, _)| *id));
+        }
+        if between && self.may_end() && written(END_OF_LINE) {
+            keep.extend(self.end);
+        }
+        let kept: Vec<(usize, f32)> = keep.iter().filter_map(|&id| Some((id, *logits.get(id)?))).collect();
+        for &id in &self.special {
+            if let Some(logit) = logits.get_mut(id) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        for (id, logit) in kept {
+            logits[id] = logit;
+        }
+        for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+            if spelled.as_ref().is_some_and(|text| !self.spelling.allows(&self.lexicon, text, strict)) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        // In the middle of a word there may be one way on only.
+        if !free && !self.spelling.is_whole(&self.lexicon) {
+            return;
+        }
+        let at = self.words.len();
+        for said in &self.said_tokens {
+            // Short lines part at their last token, longer ones early, so that the rest can differ freely.
+            if at == SAME_START.min(said.len().saturating_sub(1))
+                && said.starts_with(&self.words)
+                && let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize))
+            {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
     }
 
     /// Whether the line may end here: after a whole sentence that says what its act owes, as far as the world
@@ -180,43 +226,12 @@ impl Constraint for WorldGrammar {
             }
             return;
         };
-        // With a lexicon, names and the end come only between words.
-        let free = self.lexicon.is_empty();
-        let between = free || self.spelling.is_between();
-        let mut keep = Vec::new();
-        if between {
-            keep.extend(self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot)).map(|(id, _)| *id));
-        }
-        if between && self.may_end() {
-            keep.extend(self.end);
-        }
-        let kept: Vec<(usize, f32)> = keep.iter().filter_map(|&id| Some((id, *logits.get(id)?))).collect();
-        for &id in &self.special {
-            if let Some(logit) = logits.get_mut(id) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-        for (id, logit) in kept {
-            logits[id] = logit;
-        }
-        for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
-            if spelled.as_ref().is_some_and(|text| !self.spelling.allows(&self.lexicon, text)) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-        // In the middle of a word there may be one way on only.
-        if !free && !self.spelling.is_whole(&self.lexicon) {
-            return;
-        }
-        let at = self.words.len();
-        for said in &self.said_tokens {
-            // Short lines part at their last token, longer ones early, so that the rest can differ freely.
-            if at == SAME_START.min(said.len().saturating_sub(1))
-                && said.starts_with(&self.words)
-                && let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize))
-            {
-                *logit = f32::NEG_INFINITY;
-            }
+        let unmasked = logits.to_vec();
+        self.mask_words(logits, true);
+        if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
+            // What was written after these words is not possible in this world: any word, then.
+            logits.copy_from_slice(&unmasked);
+            self.mask_words(logits, false);
         }
     }
 
@@ -231,7 +246,7 @@ impl Constraint for WorldGrammar {
         }
         if let Some((_, slot)) = self.slot_tokens.iter().find(|(id, _)| *id == token) {
             let _ = self.ground.fill(*slot, &mut self.line);
-            self.spelling.name();
+            self.spelling.name(&slot.token());
             self.closed = false;
         } else if let Some(Some(text)) = self.spelled.get(token) {
             self.spelling.push(text);

@@ -25,13 +25,16 @@ pub struct DialogueData {
     pub player_weight: f32,
     /// How much a recorded line that was read counts.
     pub recorded_weight: f32,
+    /// How often a dialogue is learned after the first exchange of another one, of the same voice, so that the
+    /// model follows when the player changes the subject.
+    pub subject_change: f32,
     /// How often a voice is hidden, so that the model also learns to speak for a voice it does not know.
     pub voice_dropout: f32,
 }
 
 impl Default for DialogueData {
     fn default() -> Self {
-        Self { player_weight: 0.1, recorded_weight: 0.5, voice_dropout: 0.1 }
+        Self { player_weight: 0.1, recorded_weight: 0.5, subject_change: 0.4, voice_dropout: 0.1 }
     }
 }
 
@@ -41,6 +44,7 @@ impl DialogueData {
         let fields = [
             ("player_weight", self.player_weight),
             ("recorded_weight", self.recorded_weight),
+            ("subject_change", self.subject_change),
             ("voice_dropout", self.voice_dropout),
         ];
         match fields.iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
@@ -286,6 +290,15 @@ impl DialogueSource {
         })
     }
 
+    /// Another written dialogue of this voice, if a few draws find one.
+    fn another(&self, index: usize, voice: &str, noise: &mut Stream) -> Option<&Dialogue> {
+        let mut draws = (0..100).map(|_| noise.below(self.items.len())).filter(|at| *at != index);
+        draws.find_map(|at| match &self.items[at] {
+            Item::Written(dialogue) if dialogue.voice == voice => Some(dialogue),
+            _ => None,
+        })
+    }
+
     fn build(&self, index: usize, noise: &mut Stream, augment: bool) -> Sample {
         let mut sample = Writer { tokenizer: &self.tokenizer, ids: Vec::new(), loss: Vec::new() };
         let player_weight = if augment { self.data.player_weight } else { 0.0 };
@@ -296,16 +309,14 @@ impl DialogueSource {
                     setting.voice = ANY_VOICE.into();
                 }
                 sample.push(&head(&setting), 0.0);
-                for turn in &dialogue.turns {
-                    match turn {
-                        CorpusTurn::Player { says } => {
-                            let said = noise.pick(says).map_or("", String::as_str);
-                            let said = if augment { typed(said, noise) } else { said.to_owned() };
-                            sample.push(&player_turn(&said), player_weight);
-                        }
-                        CorpusTurn::Npc { act, says, .. } => sample.push(&npc_turn(*act, says), 1.0),
-                    }
+                if augment
+                    && noise.chance(self.data.subject_change)
+                    && let Some(other) = self.another(index, &dialogue.voice, noise)
+                {
+                    // It is learned when its own turn comes.
+                    sample.push_turns(&other.turns[..other.turns.len().min(2)], true, noise, [0.0, 0.0]);
                 }
+                sample.push_turns(&dialogue.turns, augment, noise, [player_weight, 1.0]);
             }
             Item::Recorded(recorded) => {
                 sample.push(&head(&recorded.setting), 0.0);
@@ -332,6 +343,20 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Turns with the weights of the player's words and of the NPC's.
+    fn push_turns(&mut self, turns: &[CorpusTurn], careless: bool, noise: &mut Stream, weights: [f32; 2]) {
+        for turn in turns {
+            match turn {
+                CorpusTurn::Player { says } => {
+                    let said = noise.pick(says).map_or("", String::as_str);
+                    let said = if careless { typed(said, noise) } else { said.to_owned() };
+                    self.push(&player_turn(&said), weights[0]);
+                }
+                CorpusTurn::Npc { act, says, .. } => self.push(&npc_turn(*act, says), weights[1]),
+            }
+        }
+    }
+
     fn push(&mut self, text: &str, weight: f32) {
         // The texts were checked when they were read; one that cannot be encoded adds nothing.
         let ids = self.tokenizer.encode(text).unwrap_or_default();

@@ -102,7 +102,7 @@ impl Checkpoint {
     /// Reads a checkpoint directory.
     pub fn load(dir: &Path) -> Result<Self> {
         let read = |file: &str, limit: u64, doing| read_limited(&dir.join(file), limit, doing);
-        let card = read(CARD, 1 << 20, "read the model's card")?;
+        let card = read(CARD, 1 << 24, "read the model's card")?;
         let config = read(FILES[0], 1 << 20, "read the model's config")?;
         // What does not fit the config is found before the weights are read.
         let parsed = TransformerConfig::from_json(&config, &dir.join(FILES[0]).display().to_string())?;

@@ -30,6 +30,9 @@ pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
         .iter()
         .filter_map(|file| Some(std::fs::metadata(model.join(file)).ok()?.len()))
         .sum();
+    // The words and phrases of a corpus are counted, not listed.
+    let mut conditioning = checkpoint.card.conditioning.clone();
+    let counts = ["word", "phrase"].map(|name| conditioning.remove(name).map_or(0, |listed| listed.len()));
     let line = serde_json::json!({
         "domain": checkpoint.card.domain,
         "architecture": "Transformer (Llama)",
@@ -37,7 +40,9 @@ pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
         "bytes": bytes,
         "stored_as": checkpoint.card.stored_as,
         "config": checkpoint.config,
-        "conditioning": checkpoint.card.conditioning,
+        "conditioning": conditioning,
+        "words": counts[0],
+        "phrases": counts[1],
         "provenance": checkpoint.card.provenance,
         "weights_hash": checkpoint.weights.hash(),
     });

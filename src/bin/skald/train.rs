@@ -156,7 +156,9 @@ fn dialogue(
     let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), data)?;
     let mut card = Card::new("dialogue");
     card.conditioning.insert("voice".into(), voices);
-    card.conditioning.insert("word".into(), lexicon(&corpus).words().to_vec());
+    let lexicon = lexicon(&corpus);
+    card.conditioning.insert("word".into(), lexicon.words().to_vec());
+    card.conditioning.insert("phrase".into(), lexicon.phrases());
     card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
     let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
     card.conditioning.insert("act".into(), acts.collect());
