@@ -85,12 +85,20 @@ impl WorldGrammar {
         // With a lexicon, names and the end come only between words.
         let free = self.lexicon.is_empty();
         let between = free || self.spelling.is_between();
-        let written = |unit: &str| free || !strict || self.spelling.allows_unit(&self.lexicon, unit);
+        let possible: Vec<(usize, String)> = self
+            .slot_tokens
+            .iter()
+            .filter(|(_, slot)| self.allows(*slot))
+            .map(|(id, slot)| (*id, slot.token()))
+            .collect();
+        let slots: Vec<String> = possible.iter().map(|(_, token)| token.clone()).collect();
+        let strict = strict.then_some(slots.as_slice());
+        let written = |unit: &str| {
+            free || strict.is_none_or(|slots| self.spelling.allows_unit(&self.lexicon, unit, slots))
+        };
         let mut keep = Vec::new();
         if between {
-            let slots =
-                self.slot_tokens.iter().filter(|(_, slot)| self.allows(*slot) && written(&slot.token()));
-            keep.extend(slots.map(|(id, _)| *id));
+            keep.extend(possible.iter().filter(|(_, token)| written(token)).map(|(id, _)| *id));
         }
         if between && self.may_end() && written(END_OF_LINE) {
             keep.extend(self.end);

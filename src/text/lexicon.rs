@@ -132,7 +132,7 @@ impl Lexicon {
     }
 
     fn begins(&self, start: &str) -> bool {
-        begins(&self.words, start)
+        beginning(&self.words, start).next().is_some()
     }
 
     /// What may come after `before`; nothing: anything, as it was never written.
@@ -140,14 +140,23 @@ impl Lexicon {
         self.followers.get(before).map(Vec::as_slice)
     }
 
-    fn follows(&self, before: &Before, unit: &str) -> bool {
+    /// Whether `unit` was written after `before`, and the line can go on or end behind it.
+    fn follows(&self, before: &Before, unit: &str, slots: &[String]) -> bool {
         self.next(before).is_none_or(|next| next.binary_search_by(|known| known.as_str().cmp(unit)).is_ok())
+            && self.goes_on(&after(before, unit), slots)
+    }
+
+    /// Whether anything that was written after `before` can be written now: a slot only if it is among `slots`.
+    fn goes_on(&self, before: &Before, slots: &[String]) -> bool {
+        let possible = |unit: &String| !unit.starts_with('{') || slots.contains(unit);
+        self.next(before).is_none_or(|units| units.iter().any(possible))
     }
 }
 
-fn begins(sorted: &[String], start: &str) -> bool {
+/// Those of `sorted` that begin so.
+fn beginning<'a>(sorted: &'a [String], start: &'a str) -> impl Iterator<Item = &'a String> {
     let at = sorted.partition_point(|known| known.as_str() < start);
-    sorted.get(at).is_some_and(|known| known.starts_with(start))
+    sorted[at..].iter().take_while(move |known| known.starts_with(start))
 }
 
 /// The line being written.
@@ -169,8 +178,9 @@ impl Default for Spelling {
 
 impl Spelling {
     /// Whether `text` can follow: it ends no word that is none, and begins none that cannot become one. With
-    /// `strict`, each word must also have been written after those before it.
-    pub fn allows(&self, lexicon: &Lexicon, text: &str, strict: bool) -> bool {
+    /// `strict`, each word must also have been written after those before it, and not right before slots alone
+    /// that are not among the ones given.
+    pub fn allows(&self, lexicon: &Lexicon, text: &str, strict: Option<&[String]>) -> bool {
         // A name is followed by a blank, a mark, or its 's; half a character is nothing.
         if self.named && text.starts_with(char::is_alphanumeric) || text.contains(char::REPLACEMENT_CHARACTER)
         {
@@ -189,40 +199,48 @@ impl Spelling {
         for c in text.chars() {
             if in_word(c) {
                 next.word.push(c);
+                next.spaced = false;
                 continue;
             }
             if !next.is_whole(lexicon) {
                 return false;
             }
-            if !next.word.is_empty() && strict && !lexicon.follows(&next.before, &next.word) {
+            let written =
+                |before: &Before, unit: &str| strict.is_none_or(|slots| lexicon.follows(before, unit, slots));
+            if !next.word.is_empty() && !written(&next.before, &next.word) {
                 return false;
             }
             next.close();
             if !c.is_whitespace() {
                 let mark = c.to_string();
-                if strict && !lexicon.follows(&next.before, &mark) {
+                // Marks stand close to what they end.
+                if next.spaced && matches!(c, '.' | ',' | '!' | '?' | ';' | ':')
+                    || !written(&next.before, &mark)
+                {
                     return false;
                 }
                 next.before = after(&next.before, &mark);
             }
+            next.spaced = c.is_whitespace();
         }
+        let Some(slots) = strict else {
+            return next.word.is_empty() || lexicon.begins(&next.word);
+        };
+        let Some(units) = lexicon.next(&next.before) else {
+            return next.word.is_empty() || lexicon.begins(&next.word);
+        };
         if next.word.is_empty() {
             // A blank alone is written before a name only.
             let blank = !text.is_empty() && text.chars().all(char::is_whitespace);
-            return !(strict && blank)
-                || lexicon
-                    .next(&next.before)
-                    .is_none_or(|units| units.iter().any(|unit| unit.starts_with('{')));
+            return !blank || units.iter().any(|unit| slots.contains(unit));
         }
-        match lexicon.next(&next.before).filter(|_| strict) {
-            Some(units) => begins(units, &next.word),
-            None => lexicon.begins(&next.word),
-        }
+        beginning(units, &next.word).any(|word| lexicon.goes_on(&after(&next.before, word), slots))
     }
 
-    /// Whether a unit that is no word (a slot, or [`END_OF_LINE`]) was written after what stands here.
-    pub fn allows_unit(&self, lexicon: &Lexicon, unit: &str) -> bool {
-        lexicon.follows(&self.before, unit)
+    /// Whether a unit that is no word (a slot, or [`END_OF_LINE`]) was written after what stands here, and the
+    /// line can go on with a word or with one of `slots`.
+    pub fn allows_unit(&self, lexicon: &Lexicon, unit: &str, slots: &[String]) -> bool {
+        lexicon.follows(&self.before, unit, slots)
     }
 
     /// Whether what stands there so far may end.
@@ -275,7 +293,7 @@ mod tests {
         let lexicon = Lexicon::of_lines(["don't go to {place}, half-wit.", "{person}'s gone"].into_iter());
         assert_eq!(lexicon.words(), ["'s", "don't", "go", "gone", "half-wit", "to"]);
         let mut spelling = Spelling::default();
-        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, false);
+        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, None);
         assert!(allows(&spelling, "go") && !allows(&spelling, " go"));
         assert!(!allows(&spelling, "place") && !allows(&spelling, "don "));
         spelling.push("gon");
@@ -294,18 +312,24 @@ mod tests {
         let copy = copy.with_phrases(lexicon.phrases().iter().map(String::as_str));
         assert_eq!(copy, lexicon);
         let mut spelling = Spelling::default();
-        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, true);
+        let slots = ["{place}".to_owned()];
+        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, Some(&slots));
         assert!(allows(&spelling, "go") && allows(&spelling, "i") && !allows(&spelling, "home"));
         spelling.push("go");
         assert!(allows(&spelling, " to") && allows(&spelling, " home") && !allows(&spelling, " near"));
+        // Only a place follows "go to", and here there is none.
+        assert!(
+            !spelling.allows(&lexicon, " to", Some(&[])) && spelling.allows(&lexicon, " home", Some(&[]))
+        );
         spelling.push(" to");
         assert!(allows(&spelling, " ") && !allows(&spelling, "."));
         spelling.push(" ");
-        assert!(spelling.allows_unit(&lexicon, "{place}") && !spelling.allows_unit(&lexicon, "{item}"));
+        assert!(spelling.allows_unit(&lexicon, "{place}", &slots));
+        assert!(!spelling.allows_unit(&lexicon, "{item}", &slots));
         spelling.name("{place}");
         spelling.push(".");
         // Any sentence that was written after another may come, and the end.
-        assert!(allows(&spelling, " it") && spelling.allows_unit(&lexicon, END_OF_LINE));
+        assert!(allows(&spelling, " it") && spelling.allows_unit(&lexicon, END_OF_LINE, &slots));
         assert!(!allows(&spelling, " go") && !allows(&spelling, " "));
         spelling.push(" it");
         assert!(allows(&spelling, " rains") && allows(&spelling, " is") && !allows(&spelling, " was"));
