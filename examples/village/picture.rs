@@ -41,12 +41,10 @@ pub fn dress(
         } else if creature.is_some() {
             art::creature(n)
         } else {
-            commands.entity(entity).insert(label(
-                name,
-                15.0,
-                Color::srgb(0.99, 0.96, 0.86),
-                Vec2::new(0.0, -31.0),
-            ));
+            // A child, as its place puts the entity itself where it stands.
+            let sign = label(name, 15.0, Color::srgb(0.99, 0.96, 0.86), Vec2::new(0.0, -15.0));
+            let sign = commands.spawn(sign).id();
+            commands.entity(entity).insert((Transform::default(), Visibility::default())).add_child(sign);
             continue;
         };
         commands.entity(entity).insert(Sprite::from_image(images.add(canvas.image())));
