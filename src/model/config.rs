@@ -3,10 +3,37 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The shape of a decoder-only transformer of the Llama architecture (Touvron et al. 2023): `RMSNorm`, rotary
-/// positions, grouped-query attention, `SwiGLU`. The names are those of Hugging Face's `LlamaConfig`.
+/// Which public architecture a transformer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Family {
+    /// Llama and `SmolLM` (Touvron et al. 2023): `RMSNorm`, rotary positions, grouped queries, `SwiGLU`.
+    #[default]
+    Llama,
+    /// Llama with biases on queries, keys and values.
+    Qwen2,
+    /// Llama with an `RMSNorm` on each head's queries and keys.
+    Qwen3,
+    /// GPT-2 (Radford et al. 2019): layer norms, learned positions, GELU.
+    Gpt2,
+}
+
+/// What stands between the two matrices of a feed-forward block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// `silu(gate) * up`.
+    #[default]
+    SwiGlu,
+    /// GELU, exactly.
+    Gelu,
+    /// GELU by the hyperbolic tangent, as GPT-2 has it.
+    GeluTanh,
+}
+
+/// The shape of a decoder-only transformer. The names are those of Hugging Face's `LlamaConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransformerConfig {
+    /// The architecture.
+    pub family: Family,
     /// Tokens.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -25,124 +52,57 @@ pub struct TransformerConfig {
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
-    /// Added to the mean square in norms.
+    /// Added to the mean square (or the variance) in norms.
     pub rms_norm_eps: f32,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
-}
-
-/// `config.json` as it is on disk: our fields and those that say whose architecture it is.
-#[derive(Serialize, Deserialize)]
-struct OnDisk {
-    #[serde(default)]
-    architectures: Vec<String>,
-    model_type: String,
-    #[serde(default = "silu")]
-    hidden_act: String,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    #[serde(default)]
-    rope_scaling: Option<serde_json::Value>,
-    #[serde(default)]
-    torch_dtype: Option<String>,
-    #[serde(default)]
-    bos_token_id: Option<u32>,
-    #[serde(default)]
-    eos_token_id: Option<serde_json::Value>,
-    #[serde(default)]
-    pad_token_id: Option<u32>,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    #[serde(default)]
-    num_key_value_heads: Option<usize>,
-    #[serde(default)]
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    #[serde(default = "theta")]
-    rope_theta: f32,
-    rms_norm_eps: f32,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-}
-
-fn silu() -> String {
-    "silu".into()
-}
-
-fn theta() -> f32 {
-    10_000.0
+    /// The feed-forward block's activation.
+    pub activation: Activation,
+    /// Whether attention's projections have biases where the family leaves the choice; for GPT-2, whether any layer has.
+    pub bias: bool,
+    /// Whether the feed-forward block's matrices have biases (Llama only; GPT-2's follow `bias`).
+    pub mlp_bias: bool,
 }
 
 impl TransformerConfig {
     /// Reads `config.json`. What this crate does not run is refused by name.
     pub fn from_json(bytes: &[u8], file: &str) -> Result<Self> {
-        let disk: OnDisk = serde_json::from_slice(bytes).map_err(|e| Error::Syntax {
-            file: file.into(),
-            line: e.line(),
-            column: e.column(),
-            reason: e.to_string().split(" at line ").next().unwrap_or("not JSON").to_owned(),
-            remedy: "give the config.json of a Llama-style model".into(),
-        })?;
-        let supported = [
-            ("model_type", disk.model_type == "llama", "is not `llama`"),
-            ("hidden_act", disk.hidden_act == "silu", "is not `silu`"),
-            ("attention_bias", !disk.attention_bias, "is true"),
-            ("mlp_bias", !disk.mlp_bias, "is true"),
-            ("rope_scaling", disk.rope_scaling.as_ref().is_none_or(serde_json::Value::is_null), "is set"),
-        ];
-        if let Some((field, _, what)) = supported.iter().find(|(_, good, _)| !good) {
-            let reason = format!("the value {what}, which is not supported");
-            return Err(Error::config(file, *field, reason, "use a plain Llama-style model"));
-        }
-        let heads = disk.num_attention_heads;
-        let config = Self {
-            vocab_size: disk.vocab_size,
-            hidden_size: disk.hidden_size,
-            intermediate_size: disk.intermediate_size,
-            num_hidden_layers: disk.num_hidden_layers,
-            num_attention_heads: heads,
-            num_key_value_heads: disk.num_key_value_heads.unwrap_or(heads),
-            head_dim: disk.head_dim.unwrap_or_else(|| disk.hidden_size.checked_div(heads).unwrap_or(0)),
-            max_position_embeddings: disk.max_position_embeddings,
-            rope_theta: disk.rope_theta,
-            rms_norm_eps: disk.rms_norm_eps,
-            tie_word_embeddings: disk.tie_word_embeddings,
-        };
-        config.validate(file)?;
-        Ok(config)
+        super::config_json::transformer_from_json(bytes, file)
     }
 
     /// Writes `config.json`.
     pub fn to_json(&self, half: bool) -> Result<Vec<u8>> {
-        let disk = OnDisk {
-            architectures: vec!["LlamaForCausalLM".into()],
-            model_type: "llama".into(),
-            hidden_act: silu(),
-            attention_bias: false,
-            mlp_bias: false,
-            rope_scaling: None,
-            torch_dtype: Some(if half { "float16" } else { "float32" }.into()),
-            bos_token_id: Some(1),
-            eos_token_id: Some(2.into()),
-            pad_token_id: Some(0),
-            vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size,
-            num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: self.num_attention_heads,
-            num_key_value_heads: Some(self.num_key_value_heads),
-            head_dim: Some(self.head_dim),
-            max_position_embeddings: self.max_position_embeddings,
-            rope_theta: self.rope_theta,
-            rms_norm_eps: self.rms_norm_eps,
-            tie_word_embeddings: self.tie_word_embeddings,
-        };
-        serde_json::to_vec_pretty(&disk).map_err(|e| Error::backend("writing config.json", e))
+        super::config_json::transformer_to_json(self, half)
+    }
+
+    /// Whether queries, keys and values have biases.
+    pub fn qkv_bias(&self) -> bool {
+        self.family == Family::Qwen2 || self.bias
+    }
+
+    /// Whether attention's output has a bias.
+    pub fn output_bias(&self) -> bool {
+        self.family != Family::Qwen2 && self.bias
+    }
+
+    /// Whether the feed-forward block has biases.
+    pub fn feed_forward_bias(&self) -> bool {
+        if self.family == Family::Gpt2 { self.bias } else { self.mlp_bias }
+    }
+
+    /// Whether norms subtract the mean and, with `bias`, add one.
+    pub fn layer_norms(&self) -> bool {
+        self.family == Family::Gpt2
+    }
+
+    /// Whether positions are rotations (or else learned vectors).
+    pub fn rotary(&self) -> bool {
+        self.family != Family::Gpt2
+    }
+
+    /// Whether each head's queries and keys are normed.
+    pub fn head_norms(&self) -> bool {
+        self.family == Family::Qwen3
     }
 
     /// Refuses sizes that make no model, before anything is allocated for them.
@@ -158,7 +118,7 @@ impl TransformerConfig {
             ("max_position_embeddings", self.max_position_embeddings, 1 << 21),
         ];
         let wrong = |field: &str, reason: String| {
-            Err(Error::config(file, field, reason, "check that this is a Llama-style config"))
+            Err(Error::config(file, field, reason, "check that this is the config of a supported model"))
         };
         for (field, size, most) in sizes {
             if size == 0 || size > most {
@@ -169,7 +129,7 @@ impl TransformerConfig {
             let reason = format!("{} query heads cannot share them evenly", self.num_attention_heads);
             return wrong("num_key_value_heads", reason);
         }
-        if !self.head_dim.is_multiple_of(2) {
+        if self.rotary() && !self.head_dim.is_multiple_of(2) {
             return wrong("head_dim", format!("{} is odd, and halves are rotated", self.head_dim));
         }
         if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
@@ -178,33 +138,49 @@ impl TransformerConfig {
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 0.1) {
             return wrong("rms_norm_eps", format!("{} is out of range", self.rms_norm_eps));
         }
+        if (self.activation == Activation::SwiGlu) == (self.family == Family::Gpt2) {
+            return wrong("activation", "it is not one of this architecture".into());
+        }
         Ok(())
     }
 
-    /// The name and shape of every tensor, sorted by name. Shapes are `[out, in]` as in `PyTorch`.
+    /// The name and shape of every tensor, sorted by name. Shapes are `[out, in]` as in `PyTorch`. Names are Llama's for every
+    /// family; in a file, GPT-2's are its own.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (h, f) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let mut tensors = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, h]),
-            ("model.norm.weight".to_owned(), vec![h]),
-        ];
+        let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, h])];
+        let mut add = |name: String, shape: Vec<usize>, bias: bool| {
+            if bias {
+                tensors.push((format!("{name}.bias"), vec![shape[0]]));
+            }
+            tensors.push((format!("{name}.weight"), shape));
+        };
+        let norm_bias = self.layer_norms() && self.bias;
+        add("model.norm".into(), vec![h], norm_bias);
         if !self.tie_word_embeddings {
-            tensors.push(("lm_head.weight".to_owned(), vec![self.vocab_size, h]));
+            add("lm_head".into(), vec![self.vocab_size, h], false);
+        }
+        if !self.rotary() {
+            add("model.embed_positions".into(), vec![self.max_position_embeddings, h], false);
         }
         for layer in 0..self.num_hidden_layers {
-            let parts: [(&str, Vec<usize>); 9] = [
-                ("input_layernorm", vec![h]),
-                ("post_attention_layernorm", vec![h]),
-                ("self_attn.q_proj", vec![q, h]),
-                ("self_attn.k_proj", vec![kv, h]),
-                ("self_attn.v_proj", vec![kv, h]),
-                ("self_attn.o_proj", vec![h, q]),
-                ("mlp.gate_proj", vec![f, h]),
-                ("mlp.up_proj", vec![f, h]),
-                ("mlp.down_proj", vec![h, f]),
-            ];
-            tensors.extend(parts.map(|(part, shape)| (format!("model.layers.{layer}.{part}.weight"), shape)));
+            let mut part = |part: &str, shape, bias| add(format!("model.layers.{layer}.{part}"), shape, bias);
+            part("input_layernorm", vec![h], norm_bias);
+            part("post_attention_layernorm", vec![h], norm_bias);
+            part("self_attn.q_proj", vec![q, h], self.qkv_bias());
+            part("self_attn.k_proj", vec![kv, h], self.qkv_bias());
+            part("self_attn.v_proj", vec![kv, h], self.qkv_bias());
+            part("self_attn.o_proj", vec![h, q], self.output_bias());
+            if self.head_norms() {
+                part("self_attn.q_norm", vec![self.head_dim], false);
+                part("self_attn.k_norm", vec![self.head_dim], false);
+            }
+            if self.activation == Activation::SwiGlu {
+                part("mlp.gate_proj", vec![f, h], self.feed_forward_bias());
+            }
+            part("mlp.up_proj", vec![f, h], self.feed_forward_bias());
+            part("mlp.down_proj", vec![h, f], self.feed_forward_bias());
         }
         tensors.sort();
         tensors
@@ -223,6 +199,10 @@ pub(crate) mod tests {
 
     pub(crate) fn tiny() -> TransformerConfig {
         TransformerConfig {
+            family: Family::Llama,
+            activation: Activation::SwiGlu,
+            bias: false,
+            mlp_bias: false,
             vocab_size: 300,
             hidden_size: 24,
             intermediate_size: 40,

@@ -5,12 +5,13 @@
 
 mod checkpoint;
 mod config;
+mod config_json;
 mod decoder;
 mod transformer;
 mod weights;
 
 pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
-pub use config::TransformerConfig;
+pub use config::{Activation, Family, TransformerConfig};
 pub use decoder::{Decoder, KvCache, Row, Scratch};
 pub use transformer::Transformer;
 pub use weights::{StoredAs, Weights};

@@ -1,11 +1,18 @@
 //! Layers that differentiate, losses, optimisers, devices. Knows nothing of models or text.
+//!
+//! [`tape`] is the CPU's way: fused operations over flat [`Parameters`]. The functions beside it are made of candle's
+//! operations and run on a GPU too.
 
 mod device;
 mod fused;
+mod kernels;
 mod layers;
 pub mod optim;
+mod parameters;
+pub mod tape;
 
 pub use device::DeviceChoice;
+pub use parameters::{Parameter, ParameterId, Parameters};
 pub use layers::{
     Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,
     rope_table, silu, softmax, swiglu,

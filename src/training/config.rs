@@ -2,7 +2,7 @@
 
 use super::schedule::{Rates, Schedule};
 use crate::error::{Error, Result};
-use crate::model::{StoredAs, TransformerConfig};
+use crate::model::{Activation, Family, StoredAs, TransformerConfig};
 use crate::nn::optim::OptimizerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +188,10 @@ impl TrainingConfig {
     pub fn transformer(&self, vocab_size: usize) -> TransformerConfig {
         let model = &self.model;
         TransformerConfig {
+            family: Family::Llama,
+            activation: Activation::SwiGlu,
+            bias: false,
+            mlp_bias: false,
             vocab_size,
             hidden_size: model.hidden_size,
             intermediate_size: model.intermediate_size,
