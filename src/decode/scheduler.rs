@@ -34,10 +34,9 @@ impl LoadedModel {
         Ok(Self {
             decoder: checkpoint.decoder()?,
             tokenizer: checkpoint.tokenizer.clone(),
-            lexicon: Arc::new(
-                Lexicon::new(listed("word").iter().cloned())
-                    .with_phrases(listed("phrase").iter().map(String::as_str)),
-            ),
+            lexicon: Arc::new(Lexicon::of_lines(
+                listed("line").iter().filter_map(|line| line.split_once(' ')),
+            )),
             card: checkpoint.card.clone(),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
         })
@@ -127,7 +126,7 @@ impl Scheduler {
     fn start(&self, id: RequestId, mut request: Request) -> Result<Option<Sequence>> {
         request.sampling.validate("options")?;
         let mut pending = self.model.tokenizer.encode(&request.prompt)?;
-        let context = self.model.decoder.config().max_position_embeddings;
+        let context = self.model.decoder.context();
         if pending.is_empty() {
             return Err(Error::config("options", "prompt", "the prompt is empty", "say something"));
         }
@@ -233,7 +232,7 @@ impl Sequence {
             return self.finish(Finish::Stop, outputs);
         }
         self.release(outputs);
-        let full = self.cache.len() + 1 >= model.decoder.config().max_position_embeddings;
+        let full = self.cache.len() + 1 >= model.decoder.context();
         if full || self.answer.len() >= self.request.sampling.max_tokens {
             return self.finish(Finish::Length, outputs);
         }

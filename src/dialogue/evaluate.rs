@@ -71,8 +71,8 @@ pub fn evaluate(
 }
 
 fn model_loss(model: &LoadedModel, sample: &Sample, scratch: &mut Scratch) -> Result<UnitLoss> {
-    let vocab = model.decoder.config().vocab_size;
-    let length = sample.ids.len().min(model.decoder.config().max_position_embeddings);
+    let vocab = model.decoder.vocab_size();
+    let length = sample.ids.len().min(model.decoder.context());
     let (mut cache, mut logits) = (model.decoder.cache(), Vec::new());
     let row = Row { cache: &mut cache, tokens: &sample.ids[..length], logits: &mut logits, all: true };
     model.decoder.forward(&mut [row], scratch)?;

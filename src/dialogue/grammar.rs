@@ -5,8 +5,9 @@ use super::ground::{GoalState, Ground, LineGround};
 use super::persona::{Goal, Persona};
 use super::prompt::END;
 use super::slot::Slot;
+use super::source::label;
 use crate::decode::Constraint;
-use crate::text::{END_OF_LINE, Lexicon, Spelling, Tokenizer, fold};
+use crate::text::{END_OF_LINE, Lexicon, Possible, Spelling, Tokenizer, fold};
 use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
@@ -21,6 +22,7 @@ pub struct WorldGrammar {
     ground: Ground,
     acts: Vec<(Act, f32)>,
     said: Vec<String>,
+    voice: String,
     /// The words that may be spelled (empty: any).
     lexicon: Arc<Lexicon>,
     // Known once the tokenizer is:
@@ -29,6 +31,10 @@ pub struct WorldGrammar {
     special: Vec<usize>,
     end: Option<usize>,
     said_tokens: Vec<Vec<u32>>,
+    /// Where in `words` the sentence under way begins.
+    sentence: usize,
+    /// The sentences before it.
+    sentences: Vec<Vec<u32>>,
     /// What each token spells; nothing for special ones.
     spelled: Vec<Option<String>>,
     // Grows with the line:
@@ -56,12 +62,15 @@ impl WorldGrammar {
             acts,
             ground,
             said: said.collect(),
+            voice: persona.voice.clone(),
             lexicon,
             act_tokens: Vec::new(),
             slot_tokens: Vec::new(),
             special: Vec::new(),
             end: None,
             said_tokens: Vec::new(),
+            sentence: 0,
+            sentences: Vec::new(),
             spelled: Vec::new(),
             act: None,
             line: LineGround::default(),
@@ -91,10 +100,10 @@ impl WorldGrammar {
             .filter(|(_, slot)| self.allows(*slot))
             .map(|(id, slot)| (*id, slot.token()))
             .collect();
-        let slots: Vec<String> = possible.iter().map(|(_, token)| token.clone()).collect();
-        let strict = strict.then_some(slots.as_slice());
+        let fillable = Possible::new(possible.iter().map(|(_, token)| token.clone()).collect());
+        let strict = strict.then_some(&fillable);
         let written = |unit: &str| {
-            free || strict.is_none_or(|slots| self.spelling.allows_unit(&self.lexicon, unit, slots))
+            free || strict.is_none_or(|possible| self.spelling.allows_unit(&self.lexicon, unit, possible))
         };
         let mut keep = Vec::new();
         if between {
@@ -121,12 +130,14 @@ impl WorldGrammar {
         if !free && !self.spelling.is_whole(&self.lexicon) {
             return;
         }
-        let at = self.words.len();
-        for said in &self.said_tokens {
-            // Short lines part at their last token, longer ones early, so that the rest can differ freely.
-            if at == SAME_START.min(said.len().saturating_sub(1))
-                && said.starts_with(&self.words)
-                && let Some(logit) = said.get(at).and_then(|&id| logits.get_mut(id as usize))
+        // Neither a line that was said before nor a sentence of this one.
+        let sentence = &self.words[self.sentence..];
+        let lines = self.said_tokens.iter().map(|said| (said, self.words.as_slice()));
+        for (said, words) in lines.chain(self.sentences.iter().map(|said| (said, sentence))) {
+            // Short ones part at their last token, longer ones early, so that the rest can differ freely.
+            if words.len() == SAME_START.min(said.len().saturating_sub(1))
+                && said.starts_with(words)
+                && let Some(logit) = said.get(words.len()).and_then(|&id| logits.get_mut(id as usize))
             {
                 *logit = f32::NEG_INFINITY;
             }
@@ -247,7 +258,9 @@ impl Constraint for WorldGrammar {
         let token = token as usize;
         if self.act.is_none() {
             self.act = self.act_tokens.iter().find(|(id, ..)| *id == token).map(|(_, act, _)| *act);
-            return self.act.is_none();
+            let Some(act) = self.act else { return true };
+            self.spelling = Spelling::labelled(&self.lexicon, &label(&self.voice, act));
+            return false;
         }
         if self.end == Some(token) {
             return true;
@@ -261,6 +274,10 @@ impl Constraint for WorldGrammar {
             self.closed = text.trim_end().ends_with(['.', '!', '?']);
         }
         self.words.push(token as u32);
+        if self.closed {
+            self.sentences.push(self.words[self.sentence..].to_vec());
+            self.sentence = self.words.len();
+        }
         false
     }
 
@@ -276,7 +293,7 @@ impl Constraint for WorldGrammar {
 mod tests {
     use super::super::corpus::{Corpus, Part};
     use super::super::prompt::special_tokens;
-    use super::super::source::{lexicon, tokenizer_lines};
+    use super::super::source::{tokenizer_lines, written_lines};
     use super::super::{Manner, Memory, Turn, World};
     use super::*;
     use crate::decode::Sampling;
@@ -293,7 +310,8 @@ mod tests {
         let tokenizer =
             Tokenizer::train(tokenizer_lines(&corpus).iter(), 700, &special_tokens(&corpus.voices()))
                 .unwrap();
-        let lexicon = lexicon(&corpus);
+        let lines = written_lines(&corpus);
+        let lexicon = Lexicon::of_lines(lines.iter().filter_map(|line| line.split_once(' ')));
         let mut manner = Manner::plain(Sampling::default());
         manner.lexicon = Arc::new(lexicon.clone());
         let mut lines = Vec::new();

@@ -48,8 +48,8 @@ pub use persona_asset::{PersonaLoader, PersonaLoaderError};
 pub use plugin::{DialogueConfig, DialogueModel, DialoguePlugin, Memories, Npc, Speaker};
 pub use slot::{Piece, Slot, pieces, slots_of};
 pub use source::{
-    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, lexicon,
-    test_set, tokenizer_lines,
+    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, test_set,
+    tokenizer_lines, written_lines,
 };
 pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};
 pub use world::{

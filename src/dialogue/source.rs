@@ -11,7 +11,7 @@ use super::prompt::{ANY_VOICE, QUESTS, Setting, head, npc_turn, player_turn};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::seed::{Seed, Stream};
-use crate::text::{Lexicon, Tokenizer, normalise};
+use crate::text::{Tokenizer, normalise};
 use crate::training::{DataSets, Sample, SampleSource};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -259,12 +259,18 @@ pub fn tokenizer_lines(corpus: &Corpus) -> Vec<String> {
     lines
 }
 
-/// The words of the NPCs' lines that are not held out: what a model of this corpus may spell.
-pub fn lexicon(corpus: &Corpus) -> Lexicon {
+/// The NPCs' lines that are not held out, folded, each after its label and a blank: what a model of this corpus may
+/// write is made of them ([`crate::text::Lexicon`]).
+pub fn written_lines(corpus: &Corpus) -> Vec<String> {
     let learned = corpus.part(Part::Training);
-    let lines: Vec<String> =
-        learned.flat_map(|dialogue| dialogue.lines().map(|(_, line)| crate::text::fold(line))).collect();
-    Lexicon::of_lines(lines.iter().map(String::as_str))
+    let line =
+        |voice: &str, (act, line): (Act, &str)| format!("{} {}", label(voice, act), crate::text::fold(line));
+    learned.flat_map(|dialogue| dialogue.lines().map(move |said| line(&dialogue.voice, said))).collect()
+}
+
+/// How sentences of a voice and an act are labelled in a lexicon.
+pub(super) fn label(voice: &str, act: Act) -> String {
+    format!("{}.{}", voice.replace(' ', "_"), act.name())
 }
 
 impl DialogueSource {

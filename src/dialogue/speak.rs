@@ -34,7 +34,7 @@ pub struct Manner {
 impl Manner {
     /// What fits this model.
     pub fn of(model: &crate::decode::LoadedModel, sampling: Sampling) -> Self {
-        let context = model.decoder.config().max_position_embeddings;
+        let context = model.decoder.context();
         let voices = model.card.conditioning.get("voice").cloned().unwrap_or_default();
         // The head takes six control tokens, each turn a few more.
         Self {

@@ -4,8 +4,8 @@
 //! [`Card`]) is written last and holds the others' BLAKE3 hashes: whoever reads a directory that is being
 //! replaced sees one model or an error, never a mix of two.
 
-use super::config::TransformerConfig;
 use super::decoder::Decoder;
+use super::model_config::ModelConfig;
 use super::weights::{StoredAs, Weights};
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_atomic};
@@ -89,7 +89,7 @@ impl Card {
 #[derive(Clone)]
 pub struct Checkpoint {
     /// Its shape.
-    pub config: TransformerConfig,
+    pub config: ModelConfig,
     /// Its weights.
     pub weights: Weights,
     /// Its tokenizer.
@@ -105,7 +105,7 @@ impl Checkpoint {
         let card = read(CARD, 1 << 24, "read the model's card")?;
         let config = read(FILES[0], 1 << 20, "read the model's config")?;
         // What does not fit the config is found before the weights are read.
-        let parsed = TransformerConfig::from_json(&config, &dir.join(FILES[0]).display().to_string())?;
+        let parsed = ModelConfig::from_json(&config, &dir.join(FILES[0]).display().to_string())?;
         let most = (parsed.parameters() as u64).saturating_mul(4).saturating_add(1 << 24);
         let weights = read(FILES[1], most, "read the model's weights")?;
         let tokenizer = read(FILES[2], 1 << 28, "read the model's tokenizer")?;
@@ -135,7 +135,7 @@ impl Checkpoint {
                 ));
             }
         }
-        let config = TransformerConfig::from_json(config, &file(FILES[0]))?;
+        let config = ModelConfig::from_json(config, &file(FILES[0]))?;
         // Each parameter takes at least two bytes: a config that claims more than the file holds is found
         // before anything is allocated for it.
         if config.parameters() > weights.len() / 2 {
@@ -150,13 +150,13 @@ impl Checkpoint {
         let weights = Weights::from_safetensors(weights, &file(FILES[1]))?;
         weights.check(&config.tensors(), &file(FILES[1]))?;
         let tokenizer = Tokenizer::from_bytes(tokenizer, &file(FILES[2]))?;
-        if tokenizer.vocab_size() > config.vocab_size {
+        if tokenizer.vocab_size() > config.vocab_size() {
             return Err(Error::Vocabulary {
                 file: file(FILES[2]),
                 reason: format!(
                     "it has {} tokens and the model {}",
                     tokenizer.vocab_size(),
-                    config.vocab_size
+                    config.vocab_size()
                 ),
                 remedy: "check that tokenizer and weights belong together".into(),
             });
@@ -196,7 +196,7 @@ impl Checkpoint {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::Transformer;
+    use crate::model::Network;
     use crate::model::config::tests::tiny;
     use crate::seed::Seed;
     use proptest::prelude::*;
@@ -204,9 +204,9 @@ pub(crate) mod tests {
 
     pub(crate) fn checkpoint(stored_as: StoredAs) -> Checkpoint {
         let tokenizer = Tokenizer::train(["hello there, friend"].iter(), 280, &[]).unwrap();
-        let model = Transformer::new(&tiny(), Seed::new(1), &candle_core::Device::Cpu).unwrap();
+        let model = Network::new(&tiny().into(), Seed::new(1)).unwrap();
         let card = Card { stored_as, ..Card::new("text") };
-        Checkpoint { config: tiny(), weights: model.weights().unwrap(), tokenizer, card }
+        Checkpoint { config: tiny().into(), weights: model.weights().unwrap(), tokenizer, card }
     }
 
     fn saved() -> tempfile::TempDir {
@@ -220,14 +220,14 @@ pub(crate) mod tests {
         let dir = saved();
         let back = Checkpoint::load(dir.path()).unwrap();
         assert_eq!(back.weights.hash(), checkpoint(StoredAs::F32).weights.hash());
-        assert_eq!(back.config, tiny());
+        assert_eq!(back.config, tiny().into());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]
     fn half_a_replacement_is_noticed() {
         let dir = saved();
-        let other = Transformer::new(&tiny(), Seed::new(2), &candle_core::Device::Cpu).unwrap();
+        let other = Network::new(&tiny().into(), Seed::new(2)).unwrap();
         let bytes = other.weights().unwrap().to_safetensors(StoredAs::F32).unwrap();
         fs::write(dir.path().join(FILES[1]), bytes).unwrap();
         let error = Checkpoint::load(dir.path()).err().unwrap().to_string();

@@ -1,7 +1,9 @@
 //! `config.json`, as Hugging Face writes it for each architecture.
 
 use super::config::{Activation, Family, TransformerConfig};
+use super::model_config::RecurrentConfig;
 use crate::error::{Error, Result};
+use crate::nn::tape::Cell;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -288,4 +290,56 @@ pub(super) fn transformer_to_json(config: &TransformerConfig, half: bool) -> Res
         })
     };
     written.map_err(|e| Error::backend("writing config.json", e))
+}
+
+/// `config.json` of our recurrent networks.
+#[derive(Serialize, Deserialize)]
+struct Recurrent {
+    model_type: String,
+    #[serde(default)]
+    torch_dtype: Option<String>,
+    vocab_size: usize,
+    embedding_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    max_position_embeddings: usize,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+}
+
+const CELLS: [(&str, Cell); 3] =
+    [("skald_rnn", Cell::Rnn), ("skald_gru", Cell::Gru), ("skald_lstm", Cell::Lstm)];
+
+pub(super) fn recurrent_from_json(bytes: &[u8], file: &str) -> Result<RecurrentConfig> {
+    let disk: Recurrent = read(bytes, file)?;
+    let Some((_, cell)) = CELLS.iter().find(|(name, _)| *name == disk.model_type) else {
+        let reason = format!("`{}` is not supported", disk.model_type);
+        return Err(Error::config(file, "model_type", reason, "use skald_rnn, skald_gru or skald_lstm"));
+    };
+    let config = RecurrentConfig {
+        cell: *cell,
+        vocab_size: disk.vocab_size,
+        embedding_size: disk.embedding_size,
+        hidden_size: disk.hidden_size,
+        num_hidden_layers: disk.num_hidden_layers,
+        max_position_embeddings: disk.max_position_embeddings,
+        tie_word_embeddings: disk.tie_word_embeddings,
+    };
+    config.validate(file)?;
+    Ok(config)
+}
+
+pub(super) fn recurrent_to_json(config: &RecurrentConfig, half: bool) -> Result<Vec<u8>> {
+    let name = CELLS.iter().find(|(_, cell)| *cell == config.cell).map_or("", |(name, _)| name);
+    let disk = Recurrent {
+        model_type: name.to_owned(),
+        torch_dtype: Some(if half { "float16" } else { "float32" }.to_owned()),
+        vocab_size: config.vocab_size,
+        embedding_size: config.embedding_size,
+        hidden_size: config.hidden_size,
+        num_hidden_layers: config.num_hidden_layers,
+        max_position_embeddings: config.max_position_embeddings,
+        tie_word_embeddings: config.tie_word_embeddings,
+    };
+    serde_json::to_vec_pretty(&disk).map_err(|e| Error::backend("writing config.json", e))
 }

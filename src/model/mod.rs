@@ -7,11 +7,18 @@ mod checkpoint;
 mod config;
 mod config_json;
 mod decoder;
+mod model_config;
+mod network;
 mod transformer;
 mod weights;
 
 pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
 pub use config::{Activation, Family, TransformerConfig};
 pub use decoder::{Decoder, KvCache, Row, Scratch};
+pub use model_config::{ModelConfig, RecurrentConfig};
+pub use network::{Dropout, Network, Packed};
 pub use transformer::Transformer;
 pub use weights::{StoredAs, Weights};
+
+#[cfg(test)]
+pub(crate) use model_config::tests as model_config_tests;

@@ -1,4 +1,5 @@
-//! [`Transformer`]: the trainable network, on candle's variables.
+//! [`Transformer`]: a Llama-style network on candle's variables, which trains on a GPU. On the CPU there is
+//! [`super::Network`].
 
 use super::config::TransformerConfig;
 use super::weights::Weights;
@@ -162,7 +163,7 @@ mod tests {
     fn training_and_inference_agree() {
         for config in configs() {
             let model = Transformer::new(&config, Seed::new(1), &Device::Cpu).unwrap();
-            let decoder = Decoder::new(&config, &model.weights().unwrap()).unwrap();
+            let decoder = Decoder::new(&config.clone().into(), &model.weights().unwrap()).unwrap();
             let tokens = sample(3, 20, 1);
             let logits = model.forward(&batch(std::slice::from_ref(&tokens)), Mode::Evaluate).unwrap();
             let logits = logits.squeeze(0).unwrap().to_vec2::<f32>().unwrap();

@@ -18,6 +18,26 @@ pub enum DeviceChoice {
     Metal(usize),
 }
 
+/// Where a job computes, and with how many threads.
+#[derive(Clone, Debug)]
+pub struct Compute {
+    /// The device.
+    pub device: Device,
+    /// Threads on the CPU, at least 1.
+    pub threads: usize,
+}
+
+impl Compute {
+    /// The CPU, with this many threads (0: one for each core).
+    pub fn cpu(threads: usize) -> Self {
+        Self { device: Device::Cpu, threads: threads_or_cores(threads) }
+    }
+}
+
+fn threads_or_cores(threads: usize) -> usize {
+    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
 impl FromStr for DeviceChoice {
     type Err = Error;
 
@@ -40,6 +60,11 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Opens the device, with this many threads on the CPU (0: one for each core).
+    pub fn compute(self, threads: usize) -> Result<Compute> {
+        Ok(Compute { device: self.open()?, threads: threads_or_cores(threads) })
+    }
+
     /// Opens the device.
     pub fn open(self) -> Result<Device> {
         let missing = |wanted: &str, reason: String, remedy: &str| Error::Device {

@@ -225,8 +225,7 @@ pub(crate) mod scalar {
     ) {
         for i in 0..m {
             for j in 0..n {
-                let product: f64 =
-                    (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
+                let product: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
                 let old = if keep == 0.0 { 0.0 } else { keep * out[i * n + j] };
                 out[i * n + j] = old + scale * product as f32;
             }

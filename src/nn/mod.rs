@@ -4,16 +4,18 @@
 //! operations and run on a GPU too.
 
 mod device;
+mod flat;
 mod fused;
-mod kernels;
+pub(crate) mod kernels;
 mod layers;
 pub mod optim;
 mod parameters;
 pub mod tape;
 
-pub use device::DeviceChoice;
-pub use parameters::{Parameter, ParameterId, Parameters};
+pub use device::{Compute, DeviceChoice};
+pub use flat::{FlatOptimizer, Tensors, clip_scale, global_norm};
 pub use layers::{
     Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,
     rope_table, silu, softmax, swiglu,
 };
+pub use parameters::{Parameter, ParameterId, Parameters};

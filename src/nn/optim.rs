@@ -102,7 +102,7 @@ impl OptimizerConfig {
     }
 
     /// How many moments a variable has.
-    fn moments(&self) -> usize {
+    pub(super) fn moments(&self) -> usize {
         match self {
             Self::GradientDescent => 0,
             Self::Sgd { momentum, .. } => usize::from(*momentum > 0.0),
@@ -112,7 +112,7 @@ impl OptimizerConfig {
 }
 
 /// What moments are called in a file.
-const MOMENTS: [&str; 2] = ["first", "second"];
+pub(super) const MOMENTS: [&str; 2] = ["first", "second"];
 
 /// The optimiser's state for named variables.
 pub struct Optimizer {
@@ -243,7 +243,7 @@ pub fn clip_global_norm(vars: &[(String, Var)], grads: &mut GradStore, max: f64)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use candle_core::Device;
 
@@ -260,29 +260,32 @@ mod tests {
         vars[0].1.flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    const EXPECTED: [[f64; 2]; 6] = [
-        [1.18098, -0.59049],
-        [1.14853748061875, -0.574268740309375],
-        [-0.05832, 0.02916],
-        [-0.26971532103455, 0.134857660517275],
-        [1.7506337650863717, -0.7514778912346847],
-        [1.5257827518612554, -0.6457206670499741],
+    /// After five steps from (2, -1) with the gradient 2w, by PyTorch 2.15's `torch.optim` (f64,
+    /// `benches/peers/optimizers.py`).
+    pub(in crate::nn) const EXPECTED: [(OptimizerConfig, [f64; 2]); 6] = [
+        (OptimizerConfig::GradientDescent, [1.18098, -0.59049]),
+        (
+            OptimizerConfig::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 },
+            [1.14853748061875, -0.574268740309375],
+        ),
+        (OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }, [-0.05832, 0.02916]),
+        (
+            OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 },
+            [-0.26971532103455, 0.134857660517275],
+        ),
+        (
+            OptimizerConfig::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 },
+            [1.7506337650863717, -0.7514778912346847],
+        ),
+        (
+            OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.5 },
+            [1.5257827518612554, -0.6457206670499741],
+        ),
     ];
 
-    /// Five steps from (2, -1) with the gradient 2w, against PyTorch 2.15's `torch.optim` (f64, by
-    /// `benches/peers/optimizers.py`).
     #[test]
     fn the_updates_are_those_of_pytorch() {
-        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
-        let cases = [
-            (OptimizerConfig::GradientDescent, EXPECTED[0]),
-            (OptimizerConfig::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 }, EXPECTED[1]),
-            (OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }, EXPECTED[2]),
-            (OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 }, EXPECTED[3]),
-            (OptimizerConfig::Adam { beta1, beta2, eps, weight_decay: 0.1 }, EXPECTED[4]),
-            (OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay: 0.5 }, EXPECTED[5]),
-        ];
-        for (config, expected) in cases {
+        for (config, expected) in EXPECTED {
             let vars = var(&[2.0, -1.0]);
             let mut optimizer = Optimizer::new(&vars, config).unwrap();
             (0..5).for_each(|_| optimizer.step(&grads(&vars), 0.05).unwrap());

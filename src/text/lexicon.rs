@@ -1,24 +1,44 @@
 //! [`Lexicon`]: the words that may be written, and which may follow which. A small model with a byte-level
 //! vocabulary spells now and then what is no word, and loses the thread of a sentence; one that may write only
-//! runs of words that its writers wrote does neither.
+//! runs of words that its writers wrote, in sentences that begin as theirs did, does neither.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
-/// Stands where there is no word: before a line, and for what came before a mark or a name.
-const NOTHING: &str = "^";
+/// Begins a line; its label follows.
+const LINE: char = '^';
+/// Begins a later sentence of a line; its label follows.
+const SENTENCE: char = '.';
 /// Follows the last unit of a line.
 pub const END_OF_LINE: &str = "$";
+/// How many units back a line is held to what was written.
+const ORDER: usize = 4;
 
-/// What was written just before: two units at most.
-type Before = (String, String);
+/// What was written just before: the last units of the sentence, with its beginning, joined by blanks.
+type Before = String;
 
 /// A set of words, asked for words and for their beginnings, and what may follow what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lexicon {
     /// Sorted.
     words: Vec<String>,
-    /// What follows two units; sorted. Empty: anything follows anything.
+    /// What follows a run of units; sorted. Empty: anything follows anything.
     followers: HashMap<Before, Vec<String>>,
+}
+
+/// The slots that can be filled now, and which runs can therefore be brought to the end of their sentence.
+#[derive(Debug, Default)]
+pub struct Possible {
+    slots: Vec<String>,
+    /// What was found out.
+    ends: RefCell<HashMap<Before, bool>>,
+}
+
+impl Possible {
+    /// With these slots' tokens.
+    pub fn new(slots: Vec<String>) -> Self {
+        Self { slots, ends: RefCell::default() }
+    }
 }
 
 /// Whether a character belongs to a word.
@@ -56,65 +76,44 @@ fn units(line: &str) -> Vec<String> {
     units
 }
 
-/// What stands before the next unit, after this one. A mark or a name cuts off what came before it, and all ends of
-/// sentences are alike: the next words need only have been written after such a one.
-fn after(before: &Before, unit: &str) -> Before {
-    match unit {
-        "." | "!" | "?" => (NOTHING.into(), ".".into()),
-        _ if unit.starts_with(in_word) => (before.1.clone(), unit.to_owned()),
-        _ => (NOTHING.into(), unit.to_owned()),
+/// What stands before the next unit, after this one.
+fn after(before: &str, unit: &str, label: &str) -> Before {
+    if matches!(unit, "." | "!" | "?") {
+        return format!("{SENTENCE}{label}");
     }
-}
-
-fn start() -> Before {
-    (NOTHING.into(), NOTHING.into())
+    let skip = (before.split(' ').count() + 1).saturating_sub(ORDER);
+    let kept = before.split(' ').skip(skip).chain([unit]);
+    kept.collect::<Vec<_>>().join(" ")
 }
 
 impl Lexicon {
-    /// The words given, in any order.
+    /// The words given, in any order; anything may follow anything.
     pub fn new(words: impl IntoIterator<Item = String>) -> Self {
         let words: BTreeSet<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
         Self { words: words.into_iter().collect(), followers: HashMap::new() }
     }
 
-    /// Every word of these lines, and what follows what in them. `{slots}` and `<tokens>` are no words.
-    pub fn of_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+    /// Every word of these lines, and what follows what in them. Each line comes after its label (who speaks how, say),
+    /// which has no blank: sentences begin as those of the same label did. `{slots}` and `<tokens>` are no words.
+    pub fn of_lines<'a>(lines: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut words = BTreeSet::new();
         let mut followers: HashMap<Before, BTreeSet<String>> = HashMap::new();
-        for line in lines {
-            let mut before = start();
-            for unit in units(line) {
-                let next = after(&before, &unit);
-                if unit.starts_with(in_word) {
-                    words.insert(unit.clone());
+        for (label, line) in lines {
+            let units = units(line);
+            words.extend(units.iter().filter(|unit| unit.starts_with(in_word)).cloned());
+            // Also without label, for whoever speaks in a way that is not known.
+            for label in [label, ""] {
+                let mut before = format!("{LINE}{label}");
+                for unit in &units {
+                    let next = after(&before, unit, label);
+                    followers.entry(before).or_default().insert(unit.clone());
+                    before = next;
                 }
-                followers.entry(before).or_default().insert(unit);
-                before = next;
+                followers.entry(before).or_default().insert(END_OF_LINE.into());
             }
-            followers.entry(before).or_default().insert(END_OF_LINE.into());
         }
         let followers = followers.into_iter().map(|(b, next)| (b, next.into_iter().collect()));
         Self { words: words.into_iter().collect(), followers: followers.collect() }
-    }
-
-    /// With what [`Lexicon::phrases`] gave. An entry of less than three units is left out.
-    #[must_use]
-    pub fn with_phrases<'a>(mut self, phrases: impl IntoIterator<Item = &'a str>) -> Self {
-        for phrase in phrases {
-            let mut units = phrase.split(' ').map(str::to_owned);
-            let (Some(first), Some(second)) = (units.next(), units.next()) else { continue };
-            let next: BTreeSet<String> = units.collect();
-            if !next.is_empty() {
-                self.followers.insert((first, second), next.into_iter().collect());
-            }
-        }
-        self
-    }
-
-    /// What follows what, as texts: two units, then those that may come next. Sorted.
-    pub fn phrases(&self) -> Vec<String> {
-        let sorted: BTreeMap<_, _> = self.followers.iter().collect();
-        sorted.into_iter().map(|((a, b), next)| format!("{a} {b} {}", next.join(" "))).collect()
     }
 
     /// The words, sorted.
@@ -136,20 +135,35 @@ impl Lexicon {
     }
 
     /// What may come after `before`; nothing: anything, as it was never written.
-    fn next(&self, before: &Before) -> Option<&[String]> {
+    fn next(&self, before: &str) -> Option<&[String]> {
         self.followers.get(before).map(Vec::as_slice)
     }
 
-    /// Whether `unit` was written after `before`, and the line can go on or end behind it.
-    fn follows(&self, before: &Before, unit: &str, slots: &[String]) -> bool {
+    /// Whether `unit` was written after `before`, and the sentence can be brought to its end behind it.
+    fn follows(&self, before: &str, unit: &str, label: &str, possible: &Possible) -> bool {
         self.next(before).is_none_or(|next| next.binary_search_by(|known| known.as_str().cmp(unit)).is_ok())
-            && self.goes_on(&after(before, unit), slots)
+            && self.ends(&after(before, unit, label), label, possible)
     }
 
-    /// Whether anything that was written after `before` can be written now: a slot only if it is among `slots`.
-    fn goes_on(&self, before: &Before, slots: &[String]) -> bool {
-        let possible = |unit: &String| !unit.starts_with('{') || slots.contains(unit);
-        self.next(before).is_none_or(|units| units.iter().any(possible))
+    /// Whether a sentence that has come so far can be brought to its end with the slots there are.
+    fn ends(&self, before: &str, label: &str, possible: &Possible) -> bool {
+        if before.starts_with(SENTENCE) && !before.contains(' ') {
+            return true;
+        }
+        let Some(next) = self.next(before) else { return true };
+        if let Some(known) = possible.ends.borrow().get(before) {
+            return *known;
+        }
+        // Whoever comes by here again on the way has found no end that way.
+        possible.ends.borrow_mut().insert(before.to_owned(), false);
+        let can = |unit: &String| {
+            unit == END_OF_LINE
+                || (!unit.starts_with('{') || possible.slots.contains(unit))
+                    && self.ends(&after(before, unit, label), label, possible)
+        };
+        let ends = next.iter().any(can);
+        possible.ends.borrow_mut().insert(before.to_owned(), ends);
+        ends
     }
 }
 
@@ -168,19 +182,30 @@ pub struct Spelling {
     /// The last character is a blank, or there is none.
     spaced: bool,
     before: Before,
+    label: String,
 }
 
 impl Default for Spelling {
     fn default() -> Self {
-        Self { word: String::new(), named: false, spaced: true, before: start() }
+        let (word, label) = (String::new(), String::new());
+        Self { word, named: false, spaced: true, before: LINE.into(), label }
     }
 }
 
 impl Spelling {
+    /// A line with this label, if the lexicon knows it; else one without.
+    pub fn labelled(lexicon: &Lexicon, label: &str) -> Self {
+        let before = format!("{LINE}{label}");
+        if lexicon.next(&before).is_none() {
+            return Self::default();
+        }
+        Self { before, label: label.to_owned(), ..Self::default() }
+    }
+
     /// Whether `text` can follow: it ends no word that is none, and begins none that cannot become one. With
-    /// `strict`, each word must also have been written after those before it, and not right before slots alone
-    /// that are not among the ones given.
-    pub fn allows(&self, lexicon: &Lexicon, text: &str, strict: Option<&[String]>) -> bool {
+    /// `strict`, each word must also have been written after those before it, in a sentence that can be brought to
+    /// its end.
+    pub fn allows(&self, lexicon: &Lexicon, text: &str, strict: Option<&Possible>) -> bool {
         // A name is followed by a blank, a mark, or its 's; half a character is nothing.
         if self.named && text.starts_with(char::is_alphanumeric) || text.contains(char::REPLACEMENT_CHARACTER)
         {
@@ -205,8 +230,9 @@ impl Spelling {
             if !next.is_whole(lexicon) {
                 return false;
             }
-            let written =
-                |before: &Before, unit: &str| strict.is_none_or(|slots| lexicon.follows(before, unit, slots));
+            let written = |before: &str, unit: &str| {
+                strict.is_none_or(|possible| lexicon.follows(before, unit, &self.label, possible))
+            };
             if !next.word.is_empty() && !written(&next.before, &next.word) {
                 return false;
             }
@@ -219,11 +245,11 @@ impl Spelling {
                 {
                     return false;
                 }
-                next.before = after(&next.before, &mark);
+                next.before = after(&next.before, &mark, &self.label);
             }
             next.spaced = c.is_whitespace();
         }
-        let Some(slots) = strict else {
+        let Some(possible) = strict else {
             return next.word.is_empty() || lexicon.begins(&next.word);
         };
         let Some(units) = lexicon.next(&next.before) else {
@@ -232,15 +258,17 @@ impl Spelling {
         if next.word.is_empty() {
             // A blank alone is written before a name only.
             let blank = !text.is_empty() && text.chars().all(char::is_whitespace);
-            return !blank || units.iter().any(|unit| slots.contains(unit));
+            return !blank || units.iter().any(|unit| possible.slots.contains(unit));
         }
-        beginning(units, &next.word).any(|word| lexicon.goes_on(&after(&next.before, word), slots))
+        let can =
+            |word: &String| lexicon.ends(&after(&next.before, word, &self.label), &self.label, possible);
+        beginning(units, &next.word).any(can)
     }
 
     /// Whether a unit that is no word (a slot, or [`END_OF_LINE`]) was written after what stands here, and the
-    /// line can go on with a word or with one of `slots`.
-    pub fn allows_unit(&self, lexicon: &Lexicon, unit: &str, slots: &[String]) -> bool {
-        lexicon.follows(&self.before, unit, slots)
+    /// sentence can be brought to its end behind it.
+    pub fn allows_unit(&self, lexicon: &Lexicon, unit: &str, possible: &Possible) -> bool {
+        lexicon.follows(&self.before, unit, &self.label, possible)
     }
 
     /// Whether what stands there so far may end.
@@ -256,7 +284,7 @@ impl Spelling {
     fn close(&mut self) {
         if !self.word.is_empty() {
             let word = std::mem::take(&mut self.word);
-            self.before = after(&self.before, &word);
+            self.before = after(&self.before, &word, &self.label);
         }
     }
 
@@ -270,7 +298,7 @@ impl Spelling {
             } else {
                 self.close();
                 if !c.is_whitespace() {
-                    self.before = after(&self.before, &c.to_string());
+                    self.before = after(&self.before, &c.to_string(), &self.label);
                 }
             }
         }
@@ -279,7 +307,7 @@ impl Spelling {
     /// A name was written, in the slot with this token.
     pub fn name(&mut self, slot: &str) {
         self.close();
-        self.before = after(&self.before, slot);
+        self.before = after(&self.before, slot, &self.label);
         (self.named, self.spaced) = (true, false);
     }
 }
@@ -288,9 +316,13 @@ impl Spelling {
 mod tests {
     use super::*;
 
+    fn lexicon(lines: &[(&str, &str)]) -> Lexicon {
+        Lexicon::of_lines(lines.iter().copied())
+    }
+
     #[test]
     fn only_words_of_the_lines_can_be_spelled() {
-        let lexicon = Lexicon::of_lines(["don't go to {place}, half-wit.", "{person}'s gone"].into_iter());
+        let lexicon = lexicon(&[("", "don't go to {place}, half-wit."), ("", "{person}'s gone")]);
         assert_eq!(lexicon.words(), ["'s", "don't", "go", "gone", "half-wit", "to"]);
         let mut spelling = Spelling::default();
         let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, None);
@@ -304,37 +336,66 @@ mod tests {
         assert!(allows(&spelling, "'s") && !allows(&spelling, "go"));
     }
 
+    const LINES: [(&str, &str); 3] = [
+        ("kind", "go to {place}. it is near."),
+        ("kind", "it was near the pond, they say, on the hill."),
+        ("rude", "go home. it rains on the hill, and on the pond."),
+    ];
+
     #[test]
     fn only_runs_that_were_written_can_be_written() {
-        let lines = ["go to {place}. it is near.", "it was near the pond.", "go home. it rains."];
-        let lexicon = Lexicon::of_lines(lines.into_iter());
-        let copy = Lexicon::new(lexicon.words().to_vec());
-        let copy = copy.with_phrases(lexicon.phrases().iter().map(String::as_str));
-        assert_eq!(copy, lexicon);
+        let lexicon = lexicon(&LINES);
+        let place = Possible::new(vec!["{place}".to_owned()]);
         let mut spelling = Spelling::default();
-        let slots = ["{place}".to_owned()];
-        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, Some(&slots));
+        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, Some(&place));
         assert!(allows(&spelling, "go") && allows(&spelling, "i") && !allows(&spelling, "home"));
         spelling.push("go");
         assert!(allows(&spelling, " to") && allows(&spelling, " home") && !allows(&spelling, " near"));
         // Only a place follows "go to", and here there is none.
-        assert!(
-            !spelling.allows(&lexicon, " to", Some(&[])) && spelling.allows(&lexicon, " home", Some(&[]))
-        );
+        let nowhere = Possible::default();
+        assert!(!spelling.allows(&lexicon, " to", Some(&nowhere)));
+        assert!(spelling.allows(&lexicon, " home", Some(&nowhere)));
         spelling.push(" to");
         assert!(allows(&spelling, " ") && !allows(&spelling, "."));
         spelling.push(" ");
-        assert!(spelling.allows_unit(&lexicon, "{place}", &slots));
-        assert!(!spelling.allows_unit(&lexicon, "{item}", &slots));
+        assert!(spelling.allows_unit(&lexicon, "{place}", &place));
+        assert!(!spelling.allows_unit(&lexicon, "{item}", &place));
         spelling.name("{place}");
         spelling.push(".");
         // Any sentence that was written after another may come, and the end.
-        assert!(allows(&spelling, " it") && spelling.allows_unit(&lexicon, END_OF_LINE, &slots));
+        assert!(allows(&spelling, " it") && spelling.allows_unit(&lexicon, END_OF_LINE, &place));
         assert!(!allows(&spelling, " go") && !allows(&spelling, " "));
         spelling.push(" it");
         assert!(allows(&spelling, " rains") && allows(&spelling, " is") && !allows(&spelling, " was"));
         // What was never written is not held to it.
         spelling.push(" home near");
         assert!(allows(&spelling, " rains") && !allows(&spelling, " cats"));
+    }
+
+    #[test]
+    fn sentences_begin_as_those_of_their_label_and_join_others_where_a_long_run_agrees() {
+        let lexicon = lexicon(&LINES);
+        let possible = Possible::default();
+        let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, Some(&possible));
+        let mut rude = Spelling::labelled(&lexicon, "rude");
+        assert!(allows(&rude, "go") && !allows(&rude, "it"));
+        rude.push("go");
+        assert!(allows(&rude, " home") && !allows(&rude, " to"));
+        rude.push(" home. it rains on the hill");
+        // "on the hill" alone is no run of four: what came before it counts.
+        assert!(allows(&rude, ",") && !allows(&rude, "."));
+        let unknown = Spelling::labelled(&lexicon, "wise");
+        assert!(allows(&unknown, "go") && allows(&unknown, "it"));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_filled_far_ahead_closes_the_way_to_it() {
+        let lines = [("", "ask the old man at {place} about it."), ("", "ask the old woman.")];
+        let (lexicon, nothing) = (lexicon(&lines), Possible::default());
+        let mut spelling = Spelling::default();
+        spelling.push("ask the old");
+        assert!(spelling.allows(&lexicon, " woman", Some(&nothing)));
+        assert!(!spelling.allows(&lexicon, " man", Some(&nothing)));
+        assert!(spelling.allows(&lexicon, " man", Some(&Possible::new(vec!["{place}".into()]))));
     }
 }

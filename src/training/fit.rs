@@ -5,22 +5,22 @@ use super::calibration::{Calibration, cooled};
 use super::config::TrainingConfig;
 use super::curve::Curve;
 use super::directory::{Claim, Start};
-use super::packing::{Batch, PackedRow, epoch, pack};
+use super::learner::{Learner, LossSum, Step, learner};
+use super::packing::{PackedRow, epoch, pack};
 use super::progress::{Fitted, Progress, Stage};
 use super::source::{DataSets, SampleSource};
 use super::state::{self, Standing};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::job::Job;
-use crate::model::{Card, Checkpoint, Transformer, Weights};
-use crate::nn::optim::{Optimizer, clip_global_norm};
-use crate::nn::{Mode, cross_entropy};
+use crate::model::{Card, Checkpoint, ModelConfig, Weights};
+use crate::nn::{Compute, Tensors};
 use crate::seed::Seed;
 use crate::text::Tokenizer;
-use candle_core::Device;
-use std::collections::BTreeMap;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Fits a model to data.
@@ -34,9 +34,11 @@ pub struct Fit {
     data: DataSets,
     card: Card,
     out: PathBuf,
-    device: Device,
-    model: Transformer,
-    optimizer: Optimizer,
+    compute: Compute,
+    /// The threads that compute, as many as were asked for whatever else the process does.
+    pool: Arc<ThreadPool>,
+    shape: ModelConfig,
+    learner: Box<dyn Learner>,
     standing: Standing,
     rows: Vec<PackedRow>,
     validation: Vec<PackedRow>,
@@ -53,9 +55,20 @@ pub struct Fit {
 #[derive(Clone, Default)]
 struct Tally {
     batches: usize,
-    sum: f64,
-    weight: f64,
+    loss: LossSum,
     calibration: Calibration,
+}
+
+/// What a run is made of.
+struct Parts {
+    config: TrainingConfig,
+    tokenizer: Tokenizer,
+    data: DataSets,
+    card: Card,
+    claim: Claim,
+    shape: ModelConfig,
+    learner: Box<dyn Learner>,
+    standing: Standing,
 }
 
 impl Fit {
@@ -67,9 +80,9 @@ impl Fit {
         data: DataSets,
         card: Card,
         out: &Path,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        Self::begin(config, tokenizer, data, card, Claim::take(out, false)?, device)
+        Self::begin(config, tokenizer, data, card, Claim::take(out, false)?, compute)
     }
 
     /// Goes on with the run in `out`. Config and data must be those it was started with. A run that was
@@ -80,9 +93,9 @@ impl Fit {
         data: DataSets,
         card: Card,
         out: &Path,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
-        Self::begin(config, tokenizer, data, card, Claim::take(out, true)?, device)
+        Self::begin(config, tokenizer, data, card, Claim::take(out, true)?, compute)
     }
 
     /// Begins or goes on, in a directory that was claimed before. A new run saves its first resume point
@@ -93,19 +106,20 @@ impl Fit {
         data: DataSets,
         card: Card,
         claim: Claim,
-        device: &Device,
+        compute: &Compute,
     ) -> Result<Self> {
         config.validate("config")?;
-        let shape = config.transformer(tokenizer.vocab_size());
+        let shape = config.model.config(tokenizer.vocab_size());
         let hash = data_hash(&data);
         if claim.start() == Start::Fresh {
-            let model = Transformer::new(&shape, Seed::new(config.seed), device)?;
+            let learner = learner(&config, &shape, None, compute)?;
             let standing = Standing::new(config.clone(), hash);
-            let mut fit = Self::assemble(config, tokenizer, data, card, claim, device, model, standing)?;
+            let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing };
+            let mut fit = Self::assemble(parts, compute)?;
             fit.save()?;
             return Ok(fit);
         }
-        let (standing, tensors) = state::load(claim.out(), device)?;
+        let (standing, tensors) = state::load(claim.out())?;
         let file = claim.out().join(state::STATE).display().to_string();
         if let Some((field, reason)) = state::difference(&standing.config, &config) {
             return Err(Error::config(file, field, reason, "give the config the run was started with"));
@@ -114,18 +128,15 @@ impl Fit {
             let reason = "the data is not what the run was started with";
             return Err(Error::config(file, "--data", reason, "give the same files, or start a new run"));
         }
-        let mut weights = BTreeMap::new();
-        for (name, _) in shape.tensors() {
-            if let Some(tensor) = tensors.get(&name) {
-                weights.insert(name, (tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1::<f32>()?));
-            }
-        }
-        let weights = Weights::new(weights)?;
+        let named = shape.tensors().into_iter().filter_map(|(name, _)| tensors.get_key_value(&name));
+        let weights = Weights::new(named.map(|(name, tensor)| (name.clone(), tensor.clone())).collect())?;
         weights.check(&shape.tensors(), &file)?;
-        let model = Transformer::from_weights(&shape, &weights, device)?;
-        let step = standing.step;
-        let mut fit = Self::assemble(config, tokenizer, data, card, claim, device, model, standing)?;
-        fit.optimizer.load_state(&tensors, step, &file)?;
+        let mut learner = learner(&config, &shape, Some(&weights), compute)?;
+        learner.load_state(&tensors, standing.step, &file)?;
+        let fit = Self::assemble(
+            Parts { config, tokenizer, data, card, claim, shape, learner, standing },
+            compute,
+        )?;
         // The model of this very step may not have come to the disk whole: its state is always saved first.
         if fit.standing.kept() {
             fit.save_model()?;
@@ -133,16 +144,8 @@ impl Fit {
         Ok(fit)
     }
 
-    fn assemble(
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-        data: DataSets,
-        card: Card,
-        claim: Claim,
-        device: &Device,
-        model: Transformer,
-        standing: Standing,
-    ) -> Result<Self> {
+    fn assemble(parts: Parts, compute: &Compute) -> Result<Self> {
+        let Parts { config, tokenizer, data, card, claim, shape, learner, standing } = parts;
         let held: &dyn SampleSource = &*data.validation;
         let mut validation = pack((0..held.len()).map(|i| held.fixed(i)), config.sequence);
         validation.retain(PackedRow::counts);
@@ -155,19 +158,21 @@ impl Fit {
         }
         let seed = Seed::new(config.seed);
         let rows = epoch(&*data.train, seed, standing.epoch, config.sequence)?;
-        let optimizer = Optimizer::new(model.vars(), config.optimizer)?;
+        let pool = ThreadPoolBuilder::new().num_threads(compute.threads.max(1)).build();
+        let pool = pool.map_err(|e| Error::backend("starting the training threads", e))?;
         let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
         let curve = Curve::open(claim.out(), last)?;
-        let (out, device) = (claim.out().to_owned(), device.clone());
+        let out = claim.out().to_owned();
         Ok(Self {
             config,
             tokenizer,
             data,
             card,
             out,
-            device,
-            model,
-            optimizer,
+            compute: compute.clone(),
+            pool: Arc::new(pool),
+            shape,
+            learner,
             standing,
             rows,
             validation,
@@ -201,8 +206,7 @@ impl Fit {
     /// Saves a resume point now (before stopping). A validation under way is done again after a resume.
     pub fn save(&mut self) -> Result<()> {
         self.curve.sync()?;
-        let mut tensors = self.optimizer.state();
-        tensors.extend(self.model.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())));
+        let tensors: Tensors = self.learner.state()?;
         state::save(&self.out, &self.standing, &tensors)
     }
 
@@ -210,24 +214,21 @@ impl Fit {
     fn validate(&mut self) -> Result<Option<f64>> {
         let at = self.tally.batches * self.config.rows;
         let end = self.validation.len().min(at + self.config.rows);
-        let batch = Batch::new(&self.validation[at..end], &self.device)?;
-        let logits = self.model.forward(&batch.tokens, Mode::Evaluate)?;
-        let loss = cross_entropy(&logits, &batch.targets, &batch.weights, 0.0)?.to_scalar::<f32>()?;
-        if !loss.is_finite() {
+        let calibration = self.config.calibrate.then_some(&mut self.tally.calibration);
+        let loss = self.learner.evaluate(&self.validation[at..end], calibration)?;
+        if !loss.nats.is_finite() {
+            let loss = (loss.nats / loss.weight) as f32;
             return Err(Error::Diverged { step: self.standing.step, loss });
         }
-        self.tally.sum += f64::from(loss) * batch.weight;
-        self.tally.weight += batch.weight;
-        if self.config.calibrate {
-            self.tally.calibration.add(&logits, &batch.targets, &batch.weights)?;
-        }
+        self.tally.loss.nats += loss.nats;
+        self.tally.loss.weight += loss.weight;
         self.tally.batches += 1;
         if end < self.validation.len() {
             return Ok(None);
         }
         let tally = std::mem::take(&mut self.tally);
         self.standing.calibration = tally.calibration.best();
-        Ok(Some(tally.sum / tally.weight))
+        Ok(Some(tally.loss.nats / tally.loss.weight))
     }
 
     fn save_model(&self) -> Result<()> {
@@ -236,7 +237,7 @@ impl Fit {
         let provenance = &mut card.provenance;
         provenance.data_hash.clone_from(&self.standing.data_hash);
         (provenance.seed, provenance.steps) = (self.config.seed, self.standing.step);
-        let mut weights = self.model.weights()?;
+        let mut weights = self.learner.weights()?;
         let mut val_loss = self.standing.val_loss;
         if let Some((temperature, loss)) = self.standing.calibration {
             weights = cooled(&weights, temperature)?;
@@ -244,12 +245,8 @@ impl Fit {
             provenance.figures.insert("calibration_temperature".to_owned(), temperature);
         }
         provenance.figures.extend(val_loss.map(|loss| ("val_loss".to_owned(), loss)));
-        let checkpoint = Checkpoint {
-            config: self.model.config().clone(),
-            weights,
-            tokenizer: self.tokenizer.clone(),
-            card,
-        };
+        let checkpoint =
+            Checkpoint { config: self.shape.clone(), weights, tokenizer: self.tokenizer.clone(), card };
         checkpoint.save(&self.out)
     }
 
@@ -270,26 +267,19 @@ impl Fit {
     fn learn(&mut self) -> Result<()> {
         let begun = Instant::now();
         let step = self.standing.step + 1;
-        let batch = Batch::new(&self.next_rows()?, &self.device)?;
-        let mut noise = self.seed.derive("dropout").derive_index(step).stream();
-        let mode = Mode::Train { dropout: self.config.dropout, noise: &mut noise };
-        let logits = self.model.forward(&batch.tokens, mode)?;
-        let loss = cross_entropy(&logits, &batch.targets, &batch.weights, self.config.label_smoothing)?;
-        let value = loss.to_scalar::<f32>()?;
-        // Three times what guessing costs is no learning any more.
-        let guess = (self.tokenizer.vocab_size() as f32).ln();
-        if !value.is_finite() || value > 3.0 * guess {
-            return Err(Error::Diverged { step, loss: value });
-        }
-        let mut grads = loss.backward()?;
-        let norm = clip_global_norm(self.model.vars(), &mut grads, self.config.clip_norm)?;
-        if !norm.is_finite() {
-            return Err(Error::Diverged { step, loss: value });
-        }
-        self.optimizer.step(&grads, self.config.rate(step))?;
+        let rows = self.next_rows()?;
+        let plan = Step {
+            number: step,
+            lr: self.config.rate(step),
+            seed: self.seed.derive("dropout").derive_index(step),
+            // Three times what guessing costs.
+            limit: 3.0 * (self.tokenizer.vocab_size().max(2) as f32).ln(),
+        };
+        let value = self.learner.learn(&rows, &plan)?;
         let standing = &mut self.standing;
         (standing.step, standing.validated, standing.train_loss) = (step, false, Some(value));
-        self.speed = batch.count as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+        let count: usize = rows.iter().map(PackedRow::count).sum();
+        self.speed = count as f64 / begun.elapsed().as_secs_f64().max(1e-9);
         Ok(())
     }
 
@@ -368,8 +358,11 @@ impl Job for Fit {
 
     fn step(&mut self) -> Result<ControlFlow<Fitted, Progress>> {
         let begun = Instant::now();
-        // Keeps candle's threads awake over the many short operations of a step.
-        let told = self.device.clone().with_context(|| self.advance());
+        let told = if self.compute.device.is_cpu() {
+            Arc::clone(&self.pool).install(|| self.advance())
+        } else {
+            self.advance()
+        };
         self.standing.seconds += begun.elapsed().as_secs_f64();
         told
     }
@@ -393,12 +386,12 @@ mod tests {
 
     fn start(config: &TrainingConfig, out: &Path) -> Result<Fit> {
         let (config, tokenizer, data, card) = parts(config);
-        Fit::new(config, tokenizer, data, card, out, &Device::Cpu)
+        Fit::new(config, tokenizer, data, card, out, &Compute::cpu(2))
     }
 
     fn go_on(config: &TrainingConfig, out: &Path) -> Result<Fit> {
         let (config, tokenizer, data, card) = parts(config);
-        Fit::resume(config, tokenizer, data, card, out, &Device::Cpu)
+        Fit::resume(config, tokenizer, data, card, out, &Compute::cpu(2))
     }
 
     fn losses(out: &Path) -> Vec<(u64, Option<f64>, Option<f64>)> {
@@ -499,7 +492,7 @@ mod tests {
         assert!(error.contains("`model.hidden_size`"), "{error}");
         let (config, tokenizer, _, card) = parts(&small());
         let data = text_sets(&TEXT.repeat(13), &tokenizer, config.sequence).unwrap();
-        let error = Fit::resume(config, tokenizer, data, card, dir.path(), &Device::Cpu).err().unwrap();
+        let error = Fit::resume(config, tokenizer, data, card, dir.path(), &Compute::cpu(2)).err().unwrap();
         assert!(error.to_string().contains("--data"), "{error}");
         std::fs::write(dir.path().join(state::STATE), b"garbage").unwrap();
         assert!(go_on(&small(), dir.path()).err().unwrap().to_string().contains(state::STATE));

@@ -8,6 +8,7 @@ mod config;
 mod curve;
 mod directory;
 mod fit;
+mod learner;
 mod packing;
 mod progress;
 mod schedule;
@@ -15,7 +16,7 @@ mod source;
 mod state;
 mod text_source;
 
-pub use config::{Keep, ModelShape, TokenizerKind, TrainingConfig};
+pub use config::{Architecture, Keep, ModelShape, TokenizerKind, TrainingConfig};
 pub use curve::CURVE;
 pub use directory::{Claim, MARK, Start};
 pub use fit::Fit;

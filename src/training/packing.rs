@@ -5,6 +5,7 @@
 
 use super::source::{Sample, SampleSource};
 use crate::error::{Error, Result};
+use crate::model::Packed;
 use crate::nn::Tokens;
 use crate::seed::Seed;
 use candle_core::{Device, Tensor};
@@ -37,6 +38,27 @@ impl PackedRow {
         self.weights.iter().any(|weight| *weight > 0.0)
     }
 
+    /// How much its tokens count in all.
+    pub(super) fn weight(&self) -> f64 {
+        self.weights.iter().copied().map(f64::from).sum()
+    }
+
+    /// Tokens that are not padding.
+    pub(super) fn count(&self) -> usize {
+        self.segments.iter().filter(|segment| **segment > 0).count()
+    }
+
+    /// Where in the row each token's sample begins; padding is a sample of its own, token by token.
+    fn starts(&self) -> impl Iterator<Item = u32> {
+        let mut start = 0;
+        self.segments.iter().enumerate().map(move |(i, segment)| {
+            if *segment == 0 || i == 0 || self.segments[i - 1] != *segment {
+                start = i as u32;
+            }
+            start
+        })
+    }
+
     fn pad(&mut self, length: usize) {
         self.ids.resize(length, 0);
         self.targets.resize(length, 0);
@@ -64,6 +86,19 @@ pub fn pack(samples: impl Iterator<Item = Sample>, length: usize) -> Vec<PackedR
     rows
 }
 
+/// A batch for the CPU, its targets, and how much each counts.
+pub(super) fn packed(rows: &[PackedRow]) -> (Packed, Vec<u32>, Vec<f32>) {
+    let all =
+        |field: fn(&PackedRow) -> &Vec<u32>| rows.iter().flat_map(|row| field(row).iter().copied()).collect();
+    let batch = Packed {
+        ids: all(|row| &row.ids),
+        positions: all(|row| &row.positions),
+        starts: rows.iter().flat_map(PackedRow::starts).collect(),
+        length: rows.first().map_or(0, |row| row.ids.len()),
+    };
+    (batch, all(|row| &row.targets), rows.iter().flat_map(|row| row.weights.iter().copied()).collect())
+}
+
 /// A batch on a device.
 pub struct Batch {
     /// What goes in.
@@ -72,10 +107,6 @@ pub struct Batch {
     pub targets: Tensor,
     /// How much each target counts, `[rows, length]`.
     pub weights: Tensor,
-    /// The sum of the weights.
-    pub weight: f64,
-    /// Tokens that are no padding.
-    pub count: usize,
 }
 
 impl Batch {
@@ -94,9 +125,7 @@ impl Batch {
                 segments: u32s(|row| &row.segments)?,
             },
             targets: u32s(|row| &row.targets)?,
-            weight: weights.iter().copied().map(f64::from).sum(),
             weights: Tensor::from_vec(weights, shape, device)?,
-            count: rows.iter().flat_map(|row| &row.segments).filter(|segment| **segment > 0).count(),
         })
     }
 }
@@ -143,6 +172,10 @@ mod tests {
         assert_eq!(rows[0].positions, [0, 1, 2, 0, 1, 0]);
         assert_eq!(rows[0].segments, [1, 1, 1, 2, 2, 0]);
         assert_eq!(rows[0].weights, [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        let (batch, targets, _) = packed(&rows);
+        assert_eq!((batch.starts, batch.length), (vec![0, 0, 0, 3, 3, 5], 6));
+        assert_eq!((batch.positions, targets), (rows[0].positions.clone(), rows[0].targets.clone()));
+        assert_eq!((rows[0].weight(), rows[0].count()), (5.0, 5));
     }
 
     struct Fixed(Vec<Sample>);

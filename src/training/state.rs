@@ -3,11 +3,10 @@
 use super::config::{Keep, TrainingConfig};
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_atomic};
-use candle_core::{Device, Tensor};
+use crate::nn::Tensors;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The file's name within a run's directory.
@@ -99,12 +98,11 @@ pub fn exists(dir: &Path) -> bool {
 }
 
 /// Saves a resume point: the old one or the new one is there, never a half.
-pub fn save(dir: &Path, standing: &Standing, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+pub fn save(dir: &Path, standing: &Standing, tensors: &Tensors) -> Result<()> {
     let mut data = Vec::new();
-    for (name, tensor) in tensors {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    for (name, (shape, values)) in tensors {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        data.push((name.clone(), tensor.dims().to_vec(), bytes));
+        data.push((name.clone(), shape.clone(), bytes));
     }
     let views = data
         .iter()
@@ -119,7 +117,7 @@ pub fn save(dir: &Path, standing: &Standing, tensors: &BTreeMap<String, Tensor>)
 }
 
 /// Loads a resume point.
-pub fn load(dir: &Path, device: &Device) -> Result<(Standing, BTreeMap<String, Tensor>)> {
+pub fn load(dir: &Path) -> Result<(Standing, Tensors)> {
     let path = file(dir);
     let name = path.display().to_string();
     let bytes = read_limited(&path, 1 << 36, "read the training state")?;
@@ -135,13 +133,13 @@ pub fn load(dir: &Path, device: &Device) -> Result<(Standing, BTreeMap<String, T
         .map_err(|e| broken(format!("the training state is of another version: {e}")))?;
     let parsed = SafeTensors::deserialize(&bytes)
         .map_err(|e| broken(format!("the training state cannot be read: {e}")))?;
-    let mut tensors = BTreeMap::new();
+    let mut tensors = Tensors::new();
     for (tensor, view) in parsed.iter() {
         if view.dtype() != Dtype::F32 {
             return Err(Error::weights(&name, tensor, "the tensor is not F32", "start a new run"));
         }
         let values: Vec<f32> = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        tensors.insert(tensor.to_owned(), Tensor::from_vec(values, view.shape(), device)?);
+        tensors.insert(tensor.to_owned(), (view.shape().to_vec(), values));
     }
     Ok((standing, tensors))
 }
@@ -171,23 +169,23 @@ mod tests {
         standing.judge(1.0 / 3.0);
         standing.train_loss = Some(0.1_f32 + 0.7);
         let values = [f32::MIN_POSITIVE, -0.0, 1.0 / 3.0];
-        let tensor = Tensor::from_slice(&values, (1, 3), &Device::Cpu).unwrap();
+        let tensor = (vec![1, 3], values.to_vec());
         save(dir.path(), &standing, &[("w".to_owned(), tensor)].into()).unwrap();
-        let (found, tensors) = load(dir.path(), &Device::Cpu).unwrap();
+        let (found, tensors) = load(dir.path()).unwrap();
         assert_eq!(found, standing);
         let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&tensors["w"].flatten_all().unwrap().to_vec1::<f32>().unwrap()), bits(&values));
+        assert_eq!(bits(&tensors["w"].1), bits(&values));
     }
 
     #[test]
     fn a_truncated_state_is_an_error_at_every_length() {
         let dir = tempfile::tempdir().unwrap();
-        let tensor = Tensor::zeros(9, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let tensor = (vec![9], vec![0.0; 9]);
         save(dir.path(), &Standing::new(small(), String::new()), &[("w".to_owned(), tensor)].into()).unwrap();
         let whole = std::fs::read(file(dir.path())).unwrap();
         for length in (0..whole.len()).step_by(7) {
             std::fs::write(file(dir.path()), &whole[..length]).unwrap();
-            let error = load(dir.path(), &Device::Cpu).unwrap_err().to_string();
+            let error = load(dir.path()).unwrap_err().to_string();
             assert!(error.contains(STATE), "{error}");
         }
     }

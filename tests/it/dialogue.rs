@@ -227,25 +227,24 @@ fn there_are_no_ambiguities_between_our_systems() {
 /// A small untrained model that knows the dialogue language.
 fn babbler(seed: u64) -> bevy_skald::model::Checkpoint {
     use bevy_skald::dialogue::prompt::special_tokens;
-    use bevy_skald::model::{Card, Checkpoint, Transformer, TransformerConfig};
+    use bevy_skald::model::{Card, Checkpoint, Network};
+    use bevy_skald::training::{Architecture, ModelShape};
     let voices = ["warm".to_owned()];
     let tokenizer =
         bevy_skald::text::Tokenizer::train(["good day"].iter(), 340, &special_tokens(&voices)).unwrap();
-    let config = TransformerConfig {
-        vocab_size: tokenizer.vocab_size(),
+    let shape = ModelShape {
+        architecture: Architecture::Transformer,
         hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 8,
-        max_position_embeddings: 256,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
-        tie_word_embeddings: true,
+        layers: 1,
+        heads: Some(2),
+        kv_heads: Some(1),
+        intermediate_size: Some(24),
+        embedding_size: None,
+        tied: None,
+        context: 256,
     };
-    let model =
-        Transformer::new(&config, bevy_skald::seed::Seed::new(seed), &candle_core::Device::Cpu).unwrap();
+    let config = shape.config(tokenizer.vocab_size());
+    let model = Network::new(&config, bevy_skald::seed::Seed::new(seed)).unwrap();
     let mut card = Card::new("dialogue");
     card.conditioning.insert("voice".into(), voices.into());
     Checkpoint { config, weights: model.weights().unwrap(), tokenizer, card }

@@ -3,7 +3,6 @@
 
 #![expect(clippy::print_stdout, reason = "stdout is where a command line answers")]
 
-#[cfg(feature = "bevy")]
 mod bench;
 mod data;
 mod evaluate;
@@ -39,7 +38,7 @@ pub struct Common {
     /// The seed every random stream derives from.
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Compute threads (0: half the cores for training, whose threads wait for one another; one elsewhere).
+    /// Compute threads (0: one for each core in training; one elsewhere).
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub threads: usize,
     /// Where to compute: auto, cpu, cuda, metal, or cuda:1 for the second GPU.
@@ -66,7 +65,6 @@ enum Command {
     /// Look after a playtest store.
     Recordings(recordings::RecordingsArgs),
     /// Measure what the crate costs.
-    #[cfg(feature = "bevy")]
     Bench(bench::BenchArgs),
 }
 
@@ -80,23 +78,12 @@ pub enum Ended {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let training = matches!(cli.command, Command::Train(_));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = if cli.common.threads == 0 && training && std::env::var_os(SET).is_none() {
-        cores.div_ceil(2)
-    } else {
-        cli.common.threads
-    };
-    if let Some(code) = with_threads(threads) {
-        return code;
-    }
     let ended: Result<Ended> = match cli.command {
         Command::Train(args) => train::run(&args, &cli.common),
         Command::Evaluate(args) => evaluate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
-        #[cfg(feature = "bevy")]
         Command::Bench(args) => bench::run(&args, &cli.common).map(|()| Ended::Done),
     };
     match ended {
@@ -106,31 +93,5 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
-    }
-}
-
-/// The environment variable that bounds candle's threads.
-const SET: &str = "CANDLE_NUM_THREADS";
-
-/// candle reads its thread count from the environment when it first computes, and a running process cannot
-/// change its environment safely: so the process is started again with it.
-fn with_threads(threads: usize) -> Option<ExitCode> {
-    let wanted = threads.to_string();
-    if threads == 0 || std::env::var(SET).is_ok_and(|set| set == wanted) {
-        return None;
-    }
-    let mut again = std::process::Command::new(std::env::current_exe().ok()?);
-    again.args(std::env::args_os().skip(1)).env(SET, &wanted).env("RAYON_NUM_THREADS", &wanted);
-    #[cfg(unix)]
-    {
-        // Returns only when it fails; then the default number of threads has to do.
-        let error = std::os::unix::process::CommandExt::exec(&mut again);
-        eprintln!("warning: `--threads` has no effect: {error}");
-        None
-    }
-    #[cfg(not(unix))]
-    {
-        let status = again.status().ok()?;
-        Some(ExitCode::from(u8::try_from(status.code()?).unwrap_or(1)))
     }
 }

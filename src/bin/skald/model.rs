@@ -30,19 +30,18 @@ pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
         .iter()
         .filter_map(|file| Some(std::fs::metadata(model.join(file)).ok()?.len()))
         .sum();
-    // The words and phrases of a corpus are counted, not listed.
+    // The lines that a model's sentences are made of are counted, not listed.
     let mut conditioning = checkpoint.card.conditioning.clone();
-    let counts = ["word", "phrase"].map(|name| conditioning.remove(name).map_or(0, |listed| listed.len()));
+    let lines = conditioning.remove("line").map_or(0, |listed| listed.len());
     let line = serde_json::json!({
         "domain": checkpoint.card.domain,
-        "architecture": "Transformer (Llama)",
+        "architecture": checkpoint.config.architecture(),
         "parameters": checkpoint.weights.parameters(),
         "bytes": bytes,
         "stored_as": checkpoint.card.stored_as,
         "config": checkpoint.config,
         "conditioning": conditioning,
-        "words": counts[0],
-        "phrases": counts[1],
+        "lines": lines,
         "provenance": checkpoint.card.provenance,
         "weights_hash": checkpoint.weights.hash(),
     });

@@ -5,7 +5,7 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueData, data_sets, lexicon, prompt, tokenizer_lines};
+use bevy_skald::dialogue::{DialogueData, data_sets, prompt, tokenizer_lines, written_lines};
 use bevy_skald::files::{parse_ron, read_text};
 use bevy_skald::job::Job;
 use bevy_skald::model::Card;
@@ -68,7 +68,7 @@ struct Prepared {
 }
 
 pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
-    let device = common.device.parse::<DeviceChoice>()?.open()?;
+    let compute = common.device.parse::<DeviceChoice>()?.compute(common.threads)?;
     let (config, file) = read_config(args)?;
     // The directory is claimed before the data is read and tokenised, which may be long.
     let claim = |config| -> Result<(TrainingConfig, Claim)> {
@@ -94,7 +94,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
     prepared.card.provenance.command = command(args);
     let Prepared { config, tokenizer, sets, card, report, claim } = prepared;
     eprintln!("data: {report}");
-    let mut fit = Fit::begin(config, tokenizer, sets, card, claim, &device)?;
+    let mut fit = Fit::begin(config, tokenizer, sets, card, claim, &compute)?;
     fit.save_data_report(&report)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -156,9 +156,7 @@ fn dialogue(
     let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), data)?;
     let mut card = Card::new("dialogue");
     card.conditioning.insert("voice".into(), voices);
-    let lexicon = lexicon(&corpus);
-    card.conditioning.insert("word".into(), lexicon.words().to_vec());
-    card.conditioning.insert("phrase".into(), lexicon.phrases());
+    card.conditioning.insert("line".into(), written_lines(&corpus));
     card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
     let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
     card.conditioning.insert("act".into(), acts.collect());

@@ -75,7 +75,15 @@ impl Heads {
         head / (self.queries / self.keys) * self.dim
     }
 
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32], starts: &[u32], out: &mut [f32], log_sums: &mut [f32]) {
+    fn forward(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        starts: &[u32],
+        out: &mut [f32],
+        log_sums: &mut [f32],
+    ) {
         let (qw, kw) = self.widths();
         SCRATCH.with_borrow_mut(|[scores, _]| {
             for head in 0..self.queries {
@@ -203,17 +211,15 @@ impl Tape<'_> {
         let [mut dq, mut dk, mut dv] = lengths.map(|length| self.pool.take(length));
         let (qs, ks, vs, out) = (self.value(q), self.value(k), self.value(v), &self.nodes[at].value);
         let (qn, kn) = (heads.length * heads.widths().0, heads.length * heads.widths().1);
-        dq.par_chunks_mut(qn)
-            .zip(dk.par_chunks_mut(kn))
-            .zip(dv.par_chunks_mut(kn))
-            .enumerate()
-            .for_each(|(n, ((dq, dk), dv))| {
+        dq.par_chunks_mut(qn).zip(dk.par_chunks_mut(kn)).zip(dv.par_chunks_mut(kn)).enumerate().for_each(
+            |(n, ((dq, dk), dv))| {
                 let past =
                     [&qs[n * qn..][..qn], &ks[n * kn..][..kn], &vs[n * kn..][..kn], &out[n * qn..][..qn]];
                 let starts = &starts[n * heads.length..][..heads.length];
                 let log_sums = &log_sums[n * heads.length * heads.queries..];
                 heads.backward(past, starts, log_sums, &grad[n * qn..][..qn], [dq, dk, dv]);
-            });
+            },
+        );
         for (to, grad) in [(q, dq), (k, dk), (v, dv)] {
             self.flow(to, grad);
         }

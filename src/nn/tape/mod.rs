@@ -69,19 +69,74 @@ struct Node {
 enum Op {
     /// Given from outside; no gradient goes further.
     Input,
-    Embedding { table: ParameterId, ids: Vec<u32> },
-    Linear { x: Value, weight: ParameterId, bias: Option<ParameterId> },
-    Add { a: Value, b: Value, scale: f32 },
-    Dropout { x: Value, seed: u64, rate: f32 },
-    RmsNorm { x: Value, weight: ParameterId, scales: Vec<f32> },
-    LayerNorm { x: Value, weight: ParameterId, bias: Option<ParameterId>, moments: Vec<f32> },
-    Rope { x: Value, heads: usize, table: std::sync::Arc<rope::RopeTable>, positions: Vec<u32> },
-    Attention { q: Value, k: Value, v: Value, heads: Heads, starts: Vec<u32>, log_sums: Vec<f32> },
-    SwiGlu { gate: Value, up: Value },
-    Gelu { x: Value, exact: bool },
-    Recurrent { x: Value, layer: recurrent::Layer, gates: Vec<f32>, cells: Vec<f32> },
-    Loss { logits: Value, targets: Vec<u32>, smoothing: f32 },
-    Dot { a: Value, table: ParameterId, ids: Vec<u32> },
+    Embedding {
+        table: ParameterId,
+        ids: Vec<u32>,
+    },
+    Linear {
+        x: Value,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+    },
+    Add {
+        a: Value,
+        b: Value,
+        scale: f32,
+    },
+    Dropout {
+        x: Value,
+        seed: u64,
+        rate: f32,
+    },
+    RmsNorm {
+        x: Value,
+        weight: ParameterId,
+        scales: Vec<f32>,
+    },
+    LayerNorm {
+        x: Value,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        moments: Vec<f32>,
+    },
+    Rope {
+        x: Value,
+        heads: usize,
+        table: std::sync::Arc<rope::RopeTable>,
+        positions: Vec<u32>,
+    },
+    Attention {
+        q: Value,
+        k: Value,
+        v: Value,
+        heads: Heads,
+        starts: Vec<u32>,
+        log_sums: Vec<f32>,
+    },
+    SwiGlu {
+        gate: Value,
+        up: Value,
+    },
+    Gelu {
+        x: Value,
+        exact: bool,
+    },
+    Recurrent {
+        x: Value,
+        layer: recurrent::Layer,
+        gates: Vec<f32>,
+        cells: Vec<f32>,
+    },
+    Loss {
+        logits: Value,
+        targets: Vec<u32>,
+        smoothing: f32,
+    },
+    Dot {
+        a: Value,
+        table: ParameterId,
+        ids: Vec<u32>,
+    },
 }
 
 pub use rope::RopeTable;

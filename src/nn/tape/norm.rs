@@ -78,7 +78,13 @@ impl Tape<'_> {
     }
 
     /// Layer norm (Ba et al. 2016).
-    pub fn layer_norm(&mut self, x: Value, weight: ParameterId, bias: Option<ParameterId>, eps: f32) -> Value {
+    pub fn layer_norm(
+        &mut self,
+        x: Value,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        eps: f32,
+    ) -> Value {
         let w = self.parameters.value(weight);
         let b = bias.map(|bias| self.parameters.value(bias));
         let (width, length) = (w.len(), self.value(x).len());

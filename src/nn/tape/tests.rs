@@ -21,14 +21,20 @@ fn id(parameters: &Parameters, name: &str) -> ParameterId {
 
 /// Compares the gradients of all parameters and of the input with central differences. The forward pass is f32, so the
 /// differences are wide and the bound is loose; a wrong formula is off by far more.
-fn check(name: &str, parameters: &Parameters, input: (&[f32], usize), f: impl Fn(&mut Tape<'_>, Value) -> Value) {
+fn check(
+    name: &str,
+    parameters: &Parameters,
+    input: (&[f32], usize),
+    f: impl Fn(&mut Tape<'_>, Value) -> Value,
+) {
     let mut pool = Pool::default();
     let mut loss = |parameters: &Parameters, input: (&[f32], usize), grads: Option<&mut Vec<f32>>| {
         let mut tape = Tape::new(parameters, &mut pool);
         let x = tape.input(input.0, input.1);
         let out = f(&mut tape, x);
         let weights = random(tape.value(out).len(), 99);
-        let total: f64 = tape.value(out).iter().zip(&weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum();
+        let total: f64 =
+            tape.value(out).iter().zip(&weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum();
         let mut back = Vec::new();
         if let Some(grads) = grads {
             tape.backward(out, &weights, grads);
@@ -68,7 +74,9 @@ const STARTS: [u32; 10] = [0, 0, 2, 2, 2, 0, 0, 0, 0, 4];
 #[test]
 fn every_operation_agrees_with_finite_differences() {
     let p = parameters(&[("w", &[4, 3]), ("b", &[4])]);
-    check("linear", &p, (&random(6, 1), 3), |t, x| t.linear(x, id(t.parameters(), "w"), Some(id(t.parameters(), "b"))));
+    check("linear", &p, (&random(6, 1), 3), |t, x| {
+        t.linear(x, id(t.parameters(), "w"), Some(id(t.parameters(), "b")))
+    });
     check("tied", &parameters(&[("w", &[3, 3])]), (&random(6, 1), 3), |t, x| {
         let w = id(t.parameters(), "w");
         let y = t.linear(x, w, None);
@@ -158,8 +166,19 @@ fn attention_by_hand(q: &[f32], k: &[f32], v: &[f32], heads: Heads, starts: &[u3
 fn attention_over_many_blocks_is_the_plain_formula() {
     let heads = Heads { queries: 4, keys: 2, dim: 8, length: 150 };
     // Samples of 70, 75 and 5 tokens, then one that fills its row.
-    let starts: Vec<u32> =
-        (0..300).map(|i| if i >= 150 { 0 } else if i >= 145 { 145 } else if i >= 70 { 70 } else { 0 }).collect();
+    let starts: Vec<u32> = (0..300)
+        .map(|i| {
+            if i >= 150 {
+                0
+            } else if i >= 145 {
+                145
+            } else if i >= 70 {
+                70
+            } else {
+                0
+            }
+        })
+        .collect();
     let (q, k, v) = (random(300 * 32, 1), random(300 * 16, 2), random(300 * 16, 3));
     let none = Parameters::default();
     let mut pool = Pool::default();

@@ -1,5 +1,6 @@
-//! `skald bench`.
+//! `skald bench frame`.
 
+use super::range;
 use crate::Common;
 use bevy::prelude::*;
 use bevy_skald::decode::Sampling;
@@ -7,25 +8,13 @@ use bevy_skald::dialogue::{Facts, Persona};
 use bevy_skald::model::Checkpoint;
 use bevy_skald::prelude::*;
 use bevy_skald::{Error, Result};
-use clap::{Args, Subcommand};
+use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Its options.
 #[derive(Args)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// What talking NPCs cost a frame: the same app with talk off and on, in alternating stretches.
-    Frame(FrameArgs),
-}
-
-#[derive(Args)]
-struct FrameArgs {
+pub struct FrameArgs {
     /// How many NPCs talk, without a pause.
     #[arg(long, default_value_t = 8)]
     npcs: usize,
@@ -51,13 +40,7 @@ struct Work(Duration);
 #[derive(Resource, Default)]
 struct Talking(bool);
 
-pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
-    let What::Frame(args) = &args.what;
-    let range = |holds: bool, field: &str, range: &str| {
-        let error =
-            || Error::config("options", field, "the value is out of range", format!("choose {range}"));
-        if holds { Ok(()) } else { Err(error()) }
-    };
+pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
     range((1..=1000).contains(&args.npcs), "--npcs", "1 to 1000")?;
     range((2.0..=3600.0).contains(&args.seconds), "--seconds", "2 to 3600")?;
     range((0.0..=16.0).contains(&args.work_ms), "--work-ms", "0 to 16")?;

@@ -1,0 +1,38 @@
+//! `skald bench`: what things cost on this machine.
+
+#[cfg(feature = "bevy")]
+mod frame;
+mod training;
+
+use crate::Common;
+use bevy_skald::{Error, Result};
+use clap::{Args, Subcommand};
+
+/// Its options.
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What talking NPCs cost a frame: the same app with talk off and on, in alternating stretches.
+    #[cfg(feature = "bevy")]
+    Frame(frame::FrameArgs),
+    /// What a training step costs: forward, backward and update of a config's network on random tokens.
+    Training(training::TrainingArgs),
+}
+
+pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
+    match &args.what {
+        #[cfg(feature = "bevy")]
+        What::Frame(args) => frame::run(args, common),
+        What::Training(args) => training::run(args, common),
+    }
+}
+
+fn range(holds: bool, field: &str, range: &str) -> Result<()> {
+    let error = || Error::config("options", field, "the value is out of range", format!("choose {range}"));
+    if holds { Ok(()) } else { Err(error()) }
+}

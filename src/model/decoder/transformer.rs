@@ -1,0 +1,231 @@
+//! The layers of a transformer.
+
+use super::{Linear, Row, Scratch, add, copied};
+use crate::model::Weights;
+use crate::model::config::{Activation, TransformerConfig};
+use crate::nn::kernels::{dot, erf, exp, sigmoid, sum, tanh, vectorized};
+
+struct Layer {
+    attention_norm: Linear,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    /// Of queries and keys; empty where there are none.
+    head_norms: [Vec<f32>; 2],
+    mlp_norm: Linear,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+pub(super) struct Body {
+    config: TransformerConfig,
+    layers: Vec<Layer>,
+    norm: Linear,
+    /// Learned positions; empty where positions are rotations.
+    positions: Vec<f32>,
+    /// Cosine and sine for each position and frequency.
+    rope: Vec<(f32, f32)>,
+}
+
+impl Body {
+    pub(super) fn new(config: &TransformerConfig, weights: &Weights) -> Self {
+        let layer = |n: usize| {
+            let part = |name: &str| Linear::of(weights, &format!("model.layers.{n}.{name}"));
+            Layer {
+                attention_norm: part("input_layernorm"),
+                q: part("self_attn.q_proj"),
+                k: part("self_attn.k_proj"),
+                v: part("self_attn.v_proj"),
+                o: part("self_attn.o_proj"),
+                head_norms: ["self_attn.q_norm", "self_attn.k_norm"].map(|name| part(name).weight),
+                mlp_norm: part("post_attention_layernorm"),
+                gate: part("mlp.gate_proj"),
+                up: part("mlp.up_proj"),
+                down: part("mlp.down_proj"),
+            }
+        };
+        let half = config.head_dim / 2;
+        // The same arithmetic as in training; long contexts are computed as they come.
+        let positions = if config.rotary() { config.max_position_embeddings.min(8192) } else { 0 };
+        let rope = (0..positions)
+            .flat_map(|p| (0..half).map(move |i| (p, i)))
+            .map(|(p, i)| rotation_at(config, p, i));
+        Self {
+            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            norm: Linear::of(weights, "model.norm"),
+            positions: copied(weights, "model.embed_positions.weight"),
+            rope: rope.collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// From the embeddings in `s.x` to the last norm in `s.normed`.
+    pub(super) fn forward(&self, rows: &mut [Row<'_>], s: &mut Scratch) {
+        let config = &self.config;
+        let head_dim = config.head_dim;
+        let (q_width, kv_width) =
+            (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
+        if !self.positions.is_empty() {
+            let width = config.hidden_size;
+            let places = rows.iter().flat_map(|row| (0..row.tokens.len()).map(|i| row.cache.length + i));
+            for (x, place) in s.x.chunks_exact_mut(width).zip(places) {
+                add(x, &self.positions[place * width..][..width]);
+            }
+        }
+        for (n, layer) in self.layers.iter().enumerate() {
+            self.normed(&layer.attention_norm, &s.x, &mut s.normed);
+            layer.q.forward(&s.normed, &mut s.q);
+            layer.k.forward(&s.normed, &mut s.k);
+            layer.v.forward(&s.normed, &mut s.v);
+            for (heads, norm) in [&mut s.q, &mut s.k].into_iter().zip(&layer.head_norms) {
+                if !norm.is_empty() {
+                    heads
+                        .chunks_exact_mut(head_dim)
+                        .for_each(|head| scale_rms(head, norm, config.rms_norm_eps));
+                }
+            }
+            s.attended.clear();
+            s.attended.resize(s.q.len(), 0.0);
+            let mut at = 0;
+            for row in rows.iter_mut() {
+                let start = row.cache.length;
+                if config.rotary() {
+                    for i in 0..row.tokens.len() {
+                        self.rotate(&mut s.q[(at + i) * q_width..][..q_width], start + i);
+                        self.rotate(&mut s.k[(at + i) * kv_width..][..kv_width], start + i);
+                    }
+                }
+                let new = at * kv_width..(at + row.tokens.len()) * kv_width;
+                let (keys, values) = &mut row.cache.layers[n];
+                keys.extend_from_slice(&s.k[new.clone()]);
+                values.extend_from_slice(&s.v[new]);
+                for i in 0..row.tokens.len() {
+                    let (q, out) = (
+                        &s.q[(at + i) * q_width..][..q_width],
+                        &mut s.attended[(at + i) * q_width..][..q_width],
+                    );
+                    self.attend(q, keys, values, start + i + 1, out, &mut s.scores);
+                }
+                at += row.tokens.len();
+            }
+            layer.o.forward(&s.attended, &mut s.projected);
+            add(&mut s.x, &s.projected);
+            self.normed(&layer.mlp_norm, &s.x, &mut s.normed);
+            layer.up.forward(&s.normed, &mut s.up);
+            if config.activation == Activation::SwiGlu {
+                layer.gate.forward(&s.normed, &mut s.gate);
+            }
+            activate(config.activation, &s.gate, &mut s.up);
+            layer.down.forward(&s.up, &mut s.projected);
+            add(&mut s.x, &s.projected);
+        }
+        self.normed(&self.norm, &s.x, &mut s.normed);
+    }
+
+    fn normed(&self, norm: &Linear, x: &[f32], out: &mut Vec<f32>) {
+        out.clear();
+        out.extend_from_slice(x);
+        for row in out.chunks_exact_mut(norm.weight.len()) {
+            if !self.config.layer_norms() {
+                scale_rms(row, &norm.weight, self.config.rms_norm_eps);
+                continue;
+            }
+            let width = row.len();
+            vectorized(
+                #[inline(always)]
+                || {
+                    let mean = sum(width, |i| row[i]) / width as f32;
+                    let variance = sum(width, |i| (row[i] - mean) * (row[i] - mean)) / width as f32;
+                    let scale = 1.0 / (variance + self.config.rms_norm_eps).sqrt();
+                    row.iter_mut().zip(&norm.weight).for_each(|(x, w)| *x = (*x - mean) * scale * w);
+                },
+            );
+            add(row, &norm.bias);
+        }
+    }
+
+    fn rotate(&self, heads: &mut [f32], position: usize) {
+        let half = self.config.head_dim / 2;
+        for head in heads.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in 0..half {
+                let rotation = self.rope.get(position * half + i).copied();
+                let (cos, sin) = rotation.unwrap_or_else(|| rotation_at(&self.config, position, i));
+                let (a, b) = (first[i], second[i]);
+                first[i] = a * cos - b * sin;
+                second[i] = b * cos + a * sin;
+            }
+        }
+    }
+
+    fn attend(
+        &self,
+        q: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        length: usize,
+        out: &mut [f32],
+        scores: &mut Vec<f32>,
+    ) {
+        let dim = self.config.head_dim;
+        let kv_width = self.config.num_key_value_heads * dim;
+        let groups = self.config.num_attention_heads / self.config.num_key_value_heads;
+        let scale = 1.0 / (dim as f32).sqrt();
+        scores.resize(length, 0.0);
+        for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
+            let offset = head / groups * dim;
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (p, score) in scores.iter_mut().enumerate() {
+                        *score = dot(q, &keys[p * kv_width + offset..][..dim]) * scale;
+                    }
+                    let max = crate::nn::kernels::max(scores);
+                    scores.iter_mut().for_each(|score| *score = exp(*score - max));
+                    let share = 1.0 / sum(length, |i| scores[i]);
+                    for (p, score) in scores.iter().enumerate() {
+                        let weight = score * share;
+                        let value = &values[p * kv_width + offset..][..dim];
+                        out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+                    }
+                },
+            );
+        }
+    }
+}
+
+/// Root-mean-square norm in place.
+fn scale_rms(row: &mut [f32], weight: &[f32], eps: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let scale = 1.0 / (dot(row, row) / row.len() as f32 + eps).sqrt();
+            row.iter_mut().zip(weight).for_each(|(x, w)| *x = *x * scale * w);
+        },
+    );
+}
+
+/// What stands between the two matrices of a feed-forward block, into `up`.
+fn activate(activation: Activation, gate: &[f32], up: &mut [f32]) {
+    const ROOT: f32 = 0.797_884_6;
+    vectorized(
+        #[inline(always)]
+        || match activation {
+            Activation::SwiGlu => up.iter_mut().zip(gate).for_each(|(up, g)| *up *= g * sigmoid(*g)),
+            Activation::Gelu => {
+                up.iter_mut().for_each(|x| *x *= 0.5 * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2)));
+            }
+            Activation::GeluTanh => {
+                up.iter_mut().for_each(|x| *x *= 0.5 * (1.0 + tanh(ROOT * (*x + 0.044_715 * *x * *x * *x))));
+            }
+        },
+    );
+}
+
+fn rotation_at(config: &TransformerConfig, position: usize, i: usize) -> (f32, f32) {
+    let frequency = f64::from(config.rope_theta).powf(-2.0 * i as f64 / config.head_dim as f64);
+    let angle = position as f64 * frequency;
+    (angle.cos() as f32, angle.sin() as f32)
+}

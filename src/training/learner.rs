@@ -1,0 +1,361 @@
+//! [`Learner`]: what takes a batch and learns from it. On the CPU the tape ([`Network`]), on a GPU candle
+//! ([`Transformer`]).
+
+use super::calibration::Calibration;
+use super::config::TrainingConfig;
+use super::packing::{Batch, PackedRow, packed};
+use crate::error::{Error, Result};
+use crate::model::{Dropout, Family, ModelConfig, Network, Transformer, Weights};
+use crate::nn::optim::{Optimizer, clip_global_norm};
+use crate::nn::tape::{Pool, Tape};
+use crate::nn::{Compute, FlatOptimizer, Mode, Tensors, clip_scale, cross_entropy, global_norm};
+use crate::seed::Seed;
+use candle_core::{DType, Device, Tensor};
+
+/// How one optimiser step is done.
+pub(super) struct Step {
+    /// Its number, the first being 1.
+    pub(super) number: u64,
+    pub(super) lr: f64,
+    /// Everything drawn.
+    pub(super) seed: Seed,
+    /// A loss above this is no learning any more.
+    pub(super) limit: f32,
+}
+
+impl Step {
+    fn check(&self, loss: f32, norm: f64) -> Result<()> {
+        if loss.is_finite() && loss <= self.limit && norm.is_finite() {
+            return Ok(());
+        }
+        Err(Error::Diverged { step: self.number, loss })
+    }
+}
+
+/// A sum of losses in nats, and the weight it is of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LossSum {
+    pub(super) nats: f64,
+    pub(super) weight: f64,
+}
+
+/// What takes a batch and learns from it.
+pub(super) trait Learner: Send {
+    /// One optimiser step; its loss before the update, in nats a token. A loss that diverged changes nothing.
+    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32>;
+
+    /// The loss of rows, without learning from them.
+    fn evaluate(&mut self, rows: &[PackedRow], calibration: Option<&mut Calibration>) -> Result<LossSum>;
+
+    /// A copy of the weights that are evaluated and saved (the averaged ones, where they are averaged).
+    fn weights(&self) -> Result<Weights>;
+
+    /// Everything that a resumed run needs, by name.
+    fn state(&self) -> Result<Tensors>;
+
+    /// Puts a state back. `file` is for messages.
+    fn load_state(&mut self, state: &Tensors, steps: u64, file: &str) -> Result<()>;
+}
+
+/// The learner for a device.
+pub(super) fn learner(
+    config: &TrainingConfig,
+    shape: &ModelConfig,
+    weights: Option<&Weights>,
+    compute: &Compute,
+) -> Result<Box<dyn Learner>> {
+    let seed = Seed::new(config.seed);
+    if compute.device.is_cpu() {
+        let network = match weights {
+            Some(weights) => Network::from_weights(shape, weights)?,
+            None => Network::new(shape, seed)?,
+        };
+        return Ok(Box::new(TapeLearner::new(config, network)));
+    }
+    let transformer = match shape {
+        ModelConfig::Transformer(shape) if shape.family == Family::Llama && config.ema.is_none() => shape,
+        _ => {
+            return Err(Error::Device {
+                wanted: format!("{:?}", compute.device.location()),
+                reason: "only plain Llama-style transformers are trained on a GPU".into(),
+                remedy: "choose `--device cpu`".into(),
+            });
+        }
+    };
+    let model = match weights {
+        Some(weights) => Transformer::from_weights(transformer, weights, &compute.device)?,
+        None => Transformer::new(transformer, seed, &compute.device)?,
+    };
+    Ok(Box::new(CandleLearner {
+        optimizer: Optimizer::new(model.vars(), config.optimizer)?,
+        config: config.clone(),
+        device: compute.device.clone(),
+        model,
+    }))
+}
+
+/// Learns on the CPU.
+struct TapeLearner {
+    config: TrainingConfig,
+    network: Network,
+    optimizer: FlatOptimizer,
+    pool: Pool,
+    grads: Vec<f32>,
+    /// The running mean of the weights; empty where none is kept.
+    averaged: Vec<f32>,
+}
+
+impl TapeLearner {
+    fn new(config: &TrainingConfig, network: Network) -> Self {
+        let parameters = network.parameters();
+        Self {
+            optimizer: FlatOptimizer::new(parameters, config.optimizer),
+            grads: vec![0.0; parameters.len()],
+            averaged: if config.ema.is_some() { parameters.values().to_vec() } else { Vec::new() },
+            pool: Pool::default(),
+            config: config.clone(),
+            network,
+        }
+    }
+
+    /// Adds the gradient of the mean loss over `weight` to `self.grads`; the sum of losses.
+    fn accumulate(&mut self, rows: &[PackedRow], weight: f64, dropout: Dropout) -> f64 {
+        let (batch, targets, weights) = packed(rows);
+        let mut tape = Tape::new(self.network.parameters(), &mut self.pool);
+        let logits = self.network.forward(&mut tape, &batch, dropout);
+        let loss = tape.loss(logits, &targets, self.config.label_smoothing);
+        let sum = weighted(tape.value(loss), &weights).nats;
+        let shares: Vec<f32> = weights.iter().map(|w| (f64::from(*w) / weight) as f32).collect();
+        tape.backward(loss, &shares, &mut self.grads);
+        sum
+    }
+
+    fn average(&mut self) {
+        let Some(decay) = self.config.ema else { return };
+        let (decay, weights) = (decay as f32, self.network.parameters().values());
+        self.averaged.iter_mut().zip(weights).for_each(|(mean, w)| *mean = decay * *mean + (1.0 - decay) * w);
+    }
+
+    /// Runs with the averaged weights in the network's place.
+    fn with_averaged<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
+        if self.averaged.is_empty() {
+            return run(self);
+        }
+        self.network.parameters_mut().values_mut().swap_with_slice(&mut self.averaged);
+        let out = run(self);
+        self.network.parameters_mut().values_mut().swap_with_slice(&mut self.averaged);
+        out
+    }
+}
+
+/// What the name of an averaged weight begins with, in a state.
+const AVERAGED: &str = "averaged.";
+
+impl Learner for TapeLearner {
+    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32> {
+        let weight: f64 = rows.iter().map(PackedRow::weight).sum();
+        self.grads.fill(0.0);
+        let mut nats = 0.0;
+        let parts = self.config.accumulate.clamp(1, rows.len().max(1));
+        for (n, rows) in rows.chunks(rows.len().div_ceil(parts)).enumerate() {
+            let seed = step.seed.derive_index(n as u64).to_u64();
+            nats += self.accumulate(rows, weight, Dropout { rate: self.config.dropout, seed });
+        }
+        let loss = (nats / weight) as f32;
+        let norm = global_norm(&self.grads);
+        step.check(loss, norm)?;
+        let scale = clip_scale(norm, self.config.clip_norm);
+        self.optimizer.step(self.network.parameters_mut(), &self.grads, step.lr, scale);
+        self.average();
+        Ok(loss)
+    }
+
+    fn evaluate(&mut self, rows: &[PackedRow], calibration: Option<&mut Calibration>) -> Result<LossSum> {
+        let (batch, targets, weights) = packed(rows);
+        Ok(self.with_averaged(|this| {
+            let mut tape = Tape::new(this.network.parameters(), &mut this.pool);
+            let logits = this.network.forward(&mut tape, &batch, Dropout::default());
+            let loss = tape.loss(logits, &targets, 0.0);
+            if let Some(calibration) = calibration {
+                calibration.add(tape.value(logits), tape.width(logits), &targets, &weights);
+            }
+            weighted(tape.value(loss), &weights)
+        }))
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        if self.averaged.is_empty() {
+            return self.network.weights();
+        }
+        Weights::new(self.network.parameters().split(&self.averaged))
+    }
+
+    fn state(&self) -> Result<Tensors> {
+        let parameters = self.network.parameters();
+        let mut state = self.optimizer.state(parameters);
+        state.extend(parameters.split(parameters.values()));
+        if !self.averaged.is_empty() {
+            let averaged = parameters.split(&self.averaged).into_iter();
+            state.extend(averaged.map(|(name, tensor)| (format!("{AVERAGED}{name}"), tensor)));
+        }
+        Ok(state)
+    }
+
+    fn load_state(&mut self, state: &Tensors, steps: u64, file: &str) -> Result<()> {
+        self.optimizer.load_state(self.network.parameters(), state, steps, file)?;
+        if self.averaged.is_empty() {
+            return Ok(());
+        }
+        for parameter in self.network.parameters().list() {
+            let key = format!("{AVERAGED}{}", parameter.name);
+            let found = state.get(&key).filter(|(shape, _)| *shape == parameter.shape);
+            let (_, values) = found.ok_or_else(|| {
+                Error::weights(file, &key, "an averaged weight is missing", "start a new run")
+            })?;
+            self.averaged[parameter.range.clone()].copy_from_slice(values);
+        }
+        Ok(())
+    }
+}
+
+fn weighted(losses: &[f32], weights: &[f32]) -> LossSum {
+    let each = losses.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
+    each.fold(LossSum::default(), |sum, (loss, weight)| LossSum {
+        nats: sum.nats + f64::from(*loss) * f64::from(*weight),
+        weight: sum.weight + f64::from(*weight),
+    })
+}
+
+/// Learns on a GPU.
+struct CandleLearner {
+    config: TrainingConfig,
+    device: Device,
+    model: Transformer,
+    optimizer: Optimizer,
+}
+
+fn plain(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>)> {
+    Ok((tensor.dims().to_vec(), tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?))
+}
+
+impl Learner for CandleLearner {
+    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32> {
+        let batch = Batch::new(rows, &self.device)?;
+        let mut noise = step.seed.stream();
+        let mode = Mode::Train { dropout: self.config.dropout, noise: &mut noise };
+        let logits = self.model.forward(&batch.tokens, mode)?;
+        let loss = cross_entropy(&logits, &batch.targets, &batch.weights, self.config.label_smoothing)?;
+        let value = loss.to_scalar::<f32>()?;
+        step.check(value, 0.0)?;
+        let mut grads = loss.backward()?;
+        let norm = clip_global_norm(self.model.vars(), &mut grads, self.config.clip_norm)?;
+        step.check(value, norm)?;
+        self.optimizer.step(&grads, step.lr)?;
+        Ok(value)
+    }
+
+    fn evaluate(&mut self, rows: &[PackedRow], calibration: Option<&mut Calibration>) -> Result<LossSum> {
+        let batch = Batch::new(rows, &self.device)?;
+        let logits = self.model.forward(&batch.tokens, Mode::Evaluate)?;
+        let loss = cross_entropy(&logits, &batch.targets, &batch.weights, 0.0)?.to_scalar::<f32>()?;
+        if let Some(calibration) = calibration {
+            let vocab = logits.dim(2)?;
+            let (_, targets, weights) = packed(rows);
+            calibration.add(&plain(&logits)?.1, vocab, &targets, &weights);
+        }
+        let weight: f64 = rows.iter().map(PackedRow::weight).sum();
+        Ok(LossSum { nats: f64::from(loss) * weight, weight })
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        self.model.weights()
+    }
+
+    fn state(&self) -> Result<Tensors> {
+        let vars = self.model.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        vars.chain(self.optimizer.state()).map(|(name, tensor)| Ok((name, plain(&tensor)?))).collect()
+    }
+
+    fn load_state(&mut self, state: &Tensors, steps: u64, file: &str) -> Result<()> {
+        let tensor = |(shape, values): &(Vec<usize>, Vec<f32>)| {
+            Tensor::from_slice(values, shape.as_slice(), &self.device)
+        };
+        let moments = state.iter().filter(|(name, _)| name.starts_with("optimizer."));
+        let moments =
+            moments.map(|(name, values)| Ok((name.clone(), tensor(values)?))).collect::<Result<_>>()?;
+        self.optimizer.load_state(&moments, steps, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::model_config_tests::every;
+    use crate::training::config::tests::small;
+    use crate::training::packing::pack;
+    use crate::training::source::Sample;
+
+    fn rows(count: usize) -> Vec<PackedRow> {
+        let mut noise = Seed::new(5).stream();
+        let samples = (0..count).map(|_| {
+            let ids: Vec<u32> = (0..33).map(|_| noise.below(300) as u32).collect();
+            Sample { loss: ids.iter().enumerate().map(|(i, _)| f32::from(u8::from(i > 0))).collect(), ids }
+        });
+        pack(samples, 32)
+    }
+
+    fn step(number: u64) -> Step {
+        Step { number, lr: 0.01, seed: Seed::new(3).derive_index(number), limit: 100.0 }
+    }
+
+    fn learner(config: &TrainingConfig, shape: &ModelConfig) -> TapeLearner {
+        TapeLearner::new(config, Network::new(shape, Seed::new(1)).unwrap())
+    }
+
+    #[test]
+    fn loss_falls_on_one_batch_for_every_architecture() {
+        let (config, rows) = (small(), rows(2));
+        for shape in every() {
+            let mut learner = learner(&config, &shape);
+            let first = learner.learn(&rows, &step(1)).unwrap();
+            let last = (2..40).map(|n| learner.learn(&rows, &step(n)).unwrap()).last().unwrap();
+            assert!(last < 0.8 * first, "{}: {first} to {last}", shape.architecture());
+        }
+    }
+
+    #[test]
+    fn accumulation_gives_the_gradient_of_the_whole_batch() {
+        let (config, rows) = (TrainingConfig { dropout: 0.0, ..small() }, rows(4));
+        for shape in every() {
+            let grads = |parts: usize| {
+                let mut learner = learner(&TrainingConfig { accumulate: parts, ..config.clone() }, &shape);
+                learner.learn(&rows, &step(1)).unwrap();
+                learner.grads
+            };
+            let (whole, parts) = (grads(1), grads(3));
+            assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + a.abs())));
+        }
+    }
+
+    #[test]
+    fn averaged_weights_lag_behind_and_are_the_ones_that_are_saved_and_measured() {
+        let (config, rows) = (TrainingConfig { ema: Some(0.9), ..small() }, rows(2));
+        let shape = &every()[0];
+        let mut learner = learner(&config, shape);
+        let before = learner.weights().unwrap().hash();
+        (1..20).for_each(|n| assert!(learner.learn(&rows, &step(n)).unwrap() > 0.0));
+        let raw = learner.network.weights().unwrap();
+        let saved = learner.weights().unwrap();
+        assert!(saved.hash() != before && saved.hash() != raw.hash());
+        let loss = learner.evaluate(&rows, None).unwrap();
+        let mut plain = TapeLearner::new(&small(), Network::from_weights(shape, &saved).unwrap());
+        assert_eq!(loss.nats, plain.evaluate(&rows, None).unwrap().nats);
+        assert_eq!(learner.network.weights().unwrap().hash(), raw.hash());
+        let state = learner.state().unwrap();
+        let mut again = TapeLearner::new(&config, Network::from_weights(shape, &raw).unwrap());
+        again.load_state(&state, 19, "s").unwrap();
+        learner.learn(&rows, &step(20)).unwrap();
+        again.learn(&rows, &step(20)).unwrap();
+        assert_eq!(learner.weights().unwrap().hash(), again.weights().unwrap().hash());
+    }
+}
