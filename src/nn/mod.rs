@@ -12,8 +12,9 @@ mod parameters;
 pub mod tape;
 
 pub use device::DeviceChoice;
-pub use parameters::{Parameter, ParameterId, Parameters};
+pub(crate) use kernels::{Matrix, matmul};
 pub use layers::{
     Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,
     rope_table, silu, softmax, swiglu,
 };
+pub use parameters::{Parameter, ParameterId, Parameters};
