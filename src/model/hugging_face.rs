@@ -186,10 +186,16 @@ fn sizes(config: &TransformerConfig) -> (u64, u64) {
 
 /// Rows become columns: `[rows, width]` -> `[width, rows]`.
 fn turned(values: &[f32], width: usize) -> Vec<f32> {
+    /// Columns at a time, so that what is read and what is written stay in the cache.
+    const BLOCK: usize = 16;
     let rows = values.len().checked_div(width).unwrap_or(0);
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..width {
-        out.extend((0..rows).map(|row| values[row * width + column]));
+    let mut out = vec![0.0; values.len()];
+    for first in (0..width).step_by(BLOCK) {
+        for (row, values) in values.chunks_exact(width).enumerate() {
+            for column in first..width.min(first + BLOCK) {
+                out[column * rows + row] = values[column];
+            }
+        }
     }
     out
 }
@@ -235,9 +241,18 @@ fn shards(dir: &Path) -> Result<(BTreeSet<String>, Option<Index>)> {
     Ok((files, Some(disk.weight_map)))
 }
 
-/// Tensors read so far, by their names without prefix: the file, the shape and the values.
+/// Tensors read so far, by their names without prefix.
 #[derive(Default)]
-struct Found(BTreeMap<String, (String, Vec<usize>, Vec<f32>)>);
+struct Found(BTreeMap<String, Read>);
+
+/// A tensor as it was read.
+struct Read {
+    file: String,
+    /// With its prefix, if it has one.
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
 
 impl Found {
     fn add(&mut self, config: &TransformerConfig, bytes: &[u8], file: &str) -> Result<()> {
@@ -249,7 +264,7 @@ impl Found {
             let bare = name.strip_prefix(prefix(config)).unwrap_or(name);
             match self.0.entry(bare.to_owned()) {
                 Entry::Occupied(before) => {
-                    let reason = format!("the tensor is also in {}", before.get().0);
+                    let reason = format!("the tensor is also in {}", before.get().file);
                     return Err(Error::weights(file, name, reason, "keep one of them"));
                 }
                 Entry::Vacant(free) => {
@@ -258,7 +273,12 @@ impl Found {
                         let reason = format!("value {at} is {}", values[at]);
                         return Err(Error::weights(file, name, reason, "use another checkpoint"));
                     }
-                    free.insert((file.to_owned(), view.shape().to_vec(), values));
+                    free.insert(Read {
+                        file: file.to_owned(),
+                        name: name.to_owned(),
+                        shape: view.shape().to_vec(),
+                        values,
+                    });
                 }
             }
         }
@@ -270,7 +290,7 @@ impl Found {
         for (name, shard) in index.iter().filter(|(name, _)| !is_buffer(config, name)) {
             let bare = name.strip_prefix(prefix(config)).unwrap_or(name);
             let path = dir.join(shard).display().to_string();
-            if self.0.get(bare).is_none_or(|(found, ..)| *found != path) {
+            if self.0.get(bare).is_none_or(|read| read.file != path) {
                 let reason = format!("the tensor is not in {shard}");
                 return Err(Error::weights(file, name, reason, "copy the whole model again"));
             }
@@ -283,10 +303,10 @@ impl Found {
         let expected: BTreeMap<String, Vec<usize>> = config.tensors().into_iter().collect();
         let mut ours = BTreeMap::new();
         for stored in layout(config) {
-            let name = prefixed(config, &stored.name);
             let wanted = expected.contains_key(&stored.holds[0]);
-            let Some((file, shape, values)) = self.0.remove(&stored.name) else {
+            let Some(Read { file, name, shape, values }) = self.0.remove(&stored.name) else {
                 if wanted {
+                    let name = prefixed(config, &stored.name);
                     return Err(Error::weights(whole, name, "a tensor is missing", TOGETHER));
                 }
                 continue;
@@ -303,10 +323,13 @@ impl Found {
                 continue;
             }
             let values = if stored.turned { turned(&values, stored.shape[1]) } else { values };
-            let each = values.len() / stored.holds.len();
-            for (hold, part) in stored.holds.into_iter().zip(values.chunks_exact(each)) {
+            let parts = match stored.holds.len() {
+                1 => vec![values],
+                count => values.chunks_exact(values.len() / count).map(<[f32]>::to_vec).collect(),
+            };
+            for (hold, part) in stored.holds.into_iter().zip(parts) {
                 let shape = expected[&hold].clone();
-                ours.insert(hold, (shape, part.to_vec()));
+                ours.insert(hold, (shape, part));
             }
         }
         self.check_rest(config, &ours)?;
@@ -319,10 +342,8 @@ impl Found {
         config: &TransformerConfig,
         ours: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     ) -> Result<()> {
-        for (name, (file, _, values)) in &self.0 {
-            let tied = name == "lm_head.weight" && config.tie_word_embeddings;
-            if !tied {
-                let name = prefixed(config, name);
+        for (bare, Read { file, name, values, .. }) in &self.0 {
+            if bare != "lm_head.weight" || !config.tie_word_embeddings {
                 return Err(Error::weights(file, name, "the model has no such tensor", TOGETHER));
             }
             if ours.get("model.embed_tokens.weight").is_none_or(|(_, embedding)| embedding != values) {

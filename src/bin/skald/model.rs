@@ -168,15 +168,15 @@ const COMPANIONS: [&str; 8] = [
 ];
 
 fn convert(model: &Path, out: &Path, adapter: Option<&Path>, stored_as: Option<StoredAs>) -> Result<Value> {
+    let same = out.canonicalize().is_ok_and(|out| model.canonicalize().is_ok_and(|model| model == out));
+    // A card's hashes would no longer be those of the files.
+    if same || out.join(CARD).exists() {
+        let reason = "there is a model already";
+        return Err(Error::config(out.display().to_string(), "--out", reason, "choose another directory"));
+    }
     let (config, mut weights, card) = read(model)?;
     if let Some(adapter) = adapter {
         weights = Adapter::load(adapter)?.merge_into(&weights)?;
-    }
-    std::fs::create_dir_all(out).map_err(|e| Error::io("make the directory", out, e))?;
-    // Its hashes would no longer be those of the files.
-    if out.join(CARD).exists() || out.canonicalize().ok() == model.canonicalize().ok() {
-        let reason = "there is a model already";
-        return Err(Error::config(out.display().to_string(), "--out", reason, "choose another directory"));
     }
     let stored_as = stored_as.unwrap_or_else(|| card.map_or(StoredAs::F32, |card| card.stored_as));
     let mut files = weights_to_files(&config, &weights, stored_as)?;
@@ -187,6 +187,7 @@ fn convert(model: &Path, out: &Path, adapter: Option<&Path>, stored_as: Option<S
         files
             .push((name.to_owned(), read_limited(&model.join(name), 1 << 28, "read the model's tokenizer")?));
     }
+    std::fs::create_dir_all(out).map_err(|e| Error::io("make the directory", out, e))?;
     for (name, bytes) in &files {
         write_atomic(&out.join(name), bytes)?;
     }

@@ -180,8 +180,8 @@ fn a_tensor_that_does_not_fit_is_named_with_its_file() {
         ),
         (
             "qwen3",
-            |t| drop(t.insert("model.x.weight".into(), (vec![1], vec![0.0]))),
-            &["no such tensor", "model.x"],
+            |t| drop(t.insert("x.weight".into(), (vec![1], vec![0.0]))),
+            &["no such tensor", "tensor `x.weight`"],
         ),
         (
             "llama",
@@ -299,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn turning_twice_changes_nothing(rows in 1usize..6, width in 1usize..6) {
+    fn turning_twice_changes_nothing(rows in 1usize..40, width in 1usize..40) {
         let values: Vec<f32> = (0..rows * width).map(|n| n as f32).collect();
         let once = turned(&values, width);
         prop_assert!(width == 1 || rows == 1 || once != values);
