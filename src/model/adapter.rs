@@ -1,4 +1,4 @@
-//! [`Adapter`]: low-rank changes to a model's weights (LoRA, Hu et al. 2022), in the files of `peft`.
+//! [`Adapter`]: low-rank changes to a model's weights (`LoRA`, Hu et al. 2022), in the files of `peft`.
 //!
 //! A weight `W [out, in]` becomes `W + alpha / rank * B A`, with `A [rank, in]` and `B [out, rank]`. Inside the crate names are
 //! those of [`super::TransformerConfig::tensors`]; in a file GPT-2's queries, keys and values share one pair.
@@ -24,7 +24,7 @@ const B: &str = ".lora_B.weight";
 /// The largest rank.
 const MOST: usize = 1 << 14;
 
-/// A LoRA adapter. See the module's documentation.
+/// A `LoRA` adapter. See the module's documentation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
     /// Rows of each `A`, columns of each `B`.
@@ -255,7 +255,7 @@ impl Adapter {
             use_dora: false,
             lora_bias: false,
             modules_to_save: None,
-            alpha_pattern: pattern.iter().map(|(name, _)| (name.clone(), 3.0 * self.alpha)).collect(),
+            alpha_pattern: pattern.keys().map(|name| (name.clone(), 3.0 * self.alpha)).collect(),
             rank_pattern: pattern,
             inference_mode: true,
             others: BTreeMap::new(),

@@ -108,7 +108,7 @@ mod tests {
                 let at = n % reference.length;
                 assert!(*start as usize <= at && reference.starts[n - at + *start as usize] == *start);
             }
-            assert!(reference.loss_weights.iter().any(|weight| *weight == 0.0));
+            assert!(reference.loss_weights.contains(&0.0));
         }
     }
 

@@ -49,7 +49,7 @@ enum Action {
         /// Where to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A LoRA adapter (PEFT's files) to merge into it.
+        /// An adapter (PEFT's files) to merge into it.
         #[arg(long, value_name = "DIR")]
         adapter: Option<PathBuf>,
         /// How to store the weights (default: as the checkpoint does; else f32).
