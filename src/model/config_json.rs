@@ -201,6 +201,11 @@ fn gpt2_from_json(bytes: &[u8], file: &str) -> Result<TransformerConfig> {
         file,
         &[
             ("activation_function", activation.is_some(), "is not `gelu_new` or `gelu`"),
+            (
+                "n_head",
+                disk.n_head == 0 || disk.n_embd.is_multiple_of(disk.n_head),
+                "does not divide `n_embd`",
+            ),
             ("scale_attn_weights", disk.scale_attn_weights, "is false"),
             ("scale_attn_by_inverse_layer_idx", !disk.scale_attn_by_inverse_layer_idx, "is true"),
             ("add_cross_attention", !disk.add_cross_attention, "is true"),

@@ -3,18 +3,24 @@
 //! [`Transformer`] learns, [`Decoder`] speaks; they agree to 1e-4. Not here: how sequences are scheduled
 //! ([`crate::decode`]) or fitted ([`crate::training`]).
 
+mod adapter;
 mod checkpoint;
 mod config;
 mod config_json;
 mod decoder;
+mod hugging_face;
 mod model_config;
 mod network;
+#[cfg(test)]
+pub(crate) mod reference;
 mod transformer;
 mod weights;
 
+pub use adapter::Adapter;
 pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
 pub use config::{Activation, Family, TransformerConfig};
 pub use decoder::{Decoder, KvCache, Row, Scratch};
+pub use hugging_face::{weights_from_bytes, weights_from_dir, weights_to_files};
 pub use model_config::{ModelConfig, RecurrentConfig};
 pub use network::{Dropout, Network, Packed};
 pub use transformer::Transformer;

@@ -103,16 +103,7 @@ impl Weights {
         })?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.iter() {
-            let data = view.data();
-            let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-                Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-                other => {
-                    let reason = format!("the type {other:?} is not supported");
-                    return Err(Error::weights(file, name, reason, "store F32, F16 or BF16"));
-                }
-            };
+            let values = decoded(name, &view, file)?;
             tensors.insert(name.to_owned(), (view.shape().to_vec(), values));
         }
         Self::new(tensors)
@@ -147,6 +138,20 @@ impl Weights {
         let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
         serialize(views, metadata).map_err(|e| Error::backend("writing the weights", e))
     }
+}
+
+/// The values of a tensor in a file (F32, F16, BF16).
+pub(super) fn decoded(name: &str, view: &TensorView<'_>, file: &str) -> Result<Vec<f32>> {
+    let data = view.data();
+    Ok(match view.dtype() {
+        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        other => {
+            let reason = format!("the type {other:?} is not supported");
+            return Err(Error::weights(file, name, reason, "store F32, F16 or BF16"));
+        }
+    })
 }
 
 #[cfg(test)]

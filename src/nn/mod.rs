@@ -14,6 +14,7 @@ pub mod tape;
 
 pub use device::{Compute, DeviceChoice};
 pub use flat::{FlatOptimizer, Tensors, clip_scale, global_norm};
+pub(crate) use kernels::{Matrix, matmul};
 pub use layers::{
     Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,
     rope_table, silu, softmax, swiglu,
