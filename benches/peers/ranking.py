@@ -38,7 +38,7 @@ def main():
             continue
         made += 1
         p, y = numpy.array(scores), numpy.array(labels)
-        clipped = numpy.clip(p, 1e-15, 1 - 1e-15)
+        clipped = numpy.clip(p, 1e-12, 1 - 1e-12)
         print(
             json.dumps(
                 {

@@ -1,0 +1,49 @@
+//! `skald evaluate ranking`.
+
+use super::{Evaluated, ReportArgs};
+use crate::Common;
+use bevy_skald::Result;
+use bevy_skald::evaluation::{RANKING_GATE, Scores};
+use clap::Args;
+use std::path::PathBuf;
+
+/// The figures of any ranker or classifier, from what it said.
+///
+/// A JSON object a line; a file may hold rows of both kinds:
+///
+///   {"scores": [0.1, 2.5, -1.0], "target": 1}   what a user was offered, higher is better; which of it (from 0) was right
+///
+///   {"label": 1, "probability": 0.8}            whether it came true, and how likely it was said to be (0 to 1)
+///
+///   {"label": 0, "score": -3.2}                 the same with a score that is no probability: only AUC
+///
+/// The first kind gives hr, ndcg and mrr at 1, 5, 10 and 20, the second auc, log_loss, brier and ece.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct RankingArgs {
+    /// The scores: a .jsonl file.
+    #[arg(long, value_name = "F")]
+    scores: PathBuf,
+    #[command(flatten)]
+    pub(super) report: ReportArgs,
+}
+
+pub fn evaluate(args: &RankingArgs, common: &Common) -> Result<Evaluated> {
+    let scores = Scores::read(&args.scores)?;
+    let report = scores.report(common.seed());
+    if let Some(tied) = report.figures.get("tied").filter(|tied| **tied > 0.1) {
+        eprintln!(
+            "warning: in {:.0} % of the rows the right item is tied with others; look at what guessing gets",
+            100.0 * tied
+        );
+    }
+    Ok(Evaluated {
+        report,
+        title: "A ranking",
+        units: "rows",
+        source: args.scores.display().to_string(),
+        gated: RANKING_GATE,
+        reliability: scores.reliability(),
+        samples: Vec::new(),
+    })
+}
