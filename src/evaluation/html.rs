@@ -1,7 +1,7 @@
 //! [`Page`]: a report as one HTML file that needs nothing else, in light or dark.
 
 use super::ranking::ReliabilityBin;
-use super::report::Report;
+use super::report::{Report, in_order};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,15 +116,10 @@ fn number(value: f64) -> String {
     if value.abs() < 1000.0 { format!("{value:.4}") } else { format!("{value:.0}") }
 }
 
-/// The names of all figures: families together, their members by number.
+/// The names of all figures.
 fn names<'a>(series: &'a [Series<'a>]) -> Vec<&'a str> {
     let all: BTreeSet<&str> = series.iter().flat_map(|s| s.figures.keys().map(String::as_str)).collect();
-    let mut names: Vec<&str> = all.into_iter().collect();
-    names.sort_by_key(|name| {
-        let (family, member) = name.split_once('@').unwrap_or((name, ""));
-        (family, member.parse::<u64>().unwrap_or(u64::MAX), member)
-    });
-    names
+    in_order(all.into_iter())
 }
 
 fn table(series: &[Series<'_>]) -> Markup {
@@ -163,6 +158,8 @@ fn bars(series: &[Series<'_>]) -> Markup {
             None => plots.push((family, vec![name])),
         }
     }
+    // Plots of the same height stand together.
+    plots.sort_by_key(|(_, members)| members.len());
     html! {
         @if !plots.is_empty() {
             h2 { "Beside the baselines" }
@@ -243,7 +240,7 @@ fn tenths(value: f64) -> String {
 
 /// Predicted against observed, over the line where both are the same.
 fn diagram(bins: &[ReliabilityBin]) -> Markup {
-    let (x, y) = (|p: f64| tenths(34.0 + 200.0 * p), |p: f64| tenths(210.0 - 200.0 * p));
+    let (x, y) = (|p: f64| tenths(46.0 + 200.0 * p), |p: f64| tenths(210.0 - 200.0 * p));
     let bins: Vec<&ReliabilityBin> = bins.iter().filter(|bin| bin.count > 0.0).collect();
     let most = bins.iter().map(|bin| bin.count).fold(1.0, f64::max);
     let points: Vec<String> =
@@ -252,15 +249,15 @@ fn diagram(bins: &[ReliabilityBin]) -> Markup {
         h2 { "Reliability" }
         p.note { "How often it came true, by the probability it was given; on the diagonal both agree. Areas are counts." }
         div.plot.square {
-            svg viewBox="0 0 244 246" role="img" aria-label="reliability diagram" {
+            svg viewBox="0 0 260 248" role="img" aria-label="reliability diagram" {
                 path.axis d=(format!("M{} {}H{}V{}H{}Z", x(0.0), y(0.0), x(1.0), y(1.0), x(0.0))) {}
-                path.axis d=(format!("M{} {}L{} {}", x(0.0), y(0.0), x(1.0), y(1.0))) stroke-dasharray="4 3" {}
+                path.ideal d=(format!("M{} {}L{} {}", x(0.0), y(0.0), x(1.0), y(1.0))) {}
                 @for tick in [0.0, 0.5, 1.0] {
-                    text.faint x=(x(tick)) y="224" text-anchor="middle" { (tick) }
-                    text.faint x="28" y=(y(tick - 0.015)) text-anchor="end" { (tick) }
+                    text.faint x=(x(tick)) y="225" text-anchor="middle" { (tick) }
+                    text.faint x="40" y=(y(tick - 0.015)) text-anchor="end" { (tick) }
                 }
                 text.faint x=(x(0.5)) y="240" text-anchor="middle" { "predicted" }
-                text.faint transform="translate(10 110) rotate(-90)" text-anchor="middle" { "came true" }
+                text.faint transform="translate(14 110) rotate(-90)" text-anchor="middle" { "came true" }
                 polyline.curve points=(points.join(" ")) {}
                 @for bin in bins {
                     circle.s0 cx=(x(bin.predicted)) cy=(y(bin.observed)) r=(tenths(2.0 + 6.0 * (bin.count / most).sqrt())) {

@@ -33,11 +33,27 @@ impl Report {
         }
     }
 
+    /// The figures in the order people read them: by name, the members of a family by number.
+    pub fn in_order(&self) -> Vec<(&str, f64)> {
+        let names = in_order(self.figures.keys().map(String::as_str));
+        names.into_iter().map(|name| (name, self.figures[name])).collect()
+    }
+
     /// Takes in figures and their intervals.
     pub fn take(&mut self, measured: Measured) {
         self.figures.extend(measured.figures);
         self.ci95.extend(measured.ci95);
     }
+}
+
+/// Names sorted as people read them: `hr@5` before `hr@10`.
+pub(super) fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_by_key(|name| {
+        let (family, member) = name.split_once('@').unwrap_or((name, ""));
+        (family, member.parse::<u64>().unwrap_or(u64::MAX), member)
+    });
+    names
 }
 
 /// Figures and their 95 % intervals.
@@ -182,6 +198,14 @@ mod tests {
         assert!((ours[0] - plain[0]).abs() < 1e-12 && (ours[1] - plain[1]).abs() < 1e-12);
         assert_eq!(measured.figures["half"], 4.5);
         assert!(!measured.figures.contains_key("none") && !measured.ci95.contains_key("none"));
+    }
+
+    #[test]
+    fn members_of_a_family_stand_in_the_order_of_their_numbers() {
+        let mut report = Report::default();
+        ["hr@10", "loss", "hr@5", "hr@a", "auc"].iter().for_each(|name| report.set(name, Some(1.0)));
+        let names: Vec<&str> = report.in_order().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["auc", "hr@5", "hr@10", "hr@a", "loss"]);
     }
 
     #[test]

@@ -195,6 +195,12 @@ fn wrong_input_is_one_clear_error() {
 }
 
 #[test]
+fn help_shows_the_formats() {
+    let help = |what: &str| String::from_utf8(Place::new(&[]).run(&[what, "--help"]).stdout).unwrap();
+    assert!(help("ranking").contains("{\"scores\": [0.1") && help("text").contains("{\"hypothesis\""));
+}
+
+#[test]
 fn text_that_rouge_cannot_read_and_tied_scores_are_warned_of() {
     let place = Place::new(&[("said.txt", "東京は夜です\n"), ("written.txt", "東京は朝です\n")]);
     let output = place.run(TEXT);

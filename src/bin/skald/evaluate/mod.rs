@@ -23,8 +23,10 @@ enum What {
     /// A dialogue model on held-out dialogues, beside a 5-gram.
     Dialogue(dialogue::DialogueArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
+    #[command(after_help = text::FORMAT)]
     Text(text::TextArgs),
     /// Plain scores of any ranker or classifier: HR, NDCG, MRR, AUC, calibration.
+    #[command(after_help = ranking::FORMAT)]
     Ranking(ranking::RankingArgs),
 }
 
@@ -123,7 +125,7 @@ fn show(evaluated: &Evaluated, common: &Common) -> Result<()> {
         return Ok(());
     }
     println!("{} {}\n{}", report.n, evaluated.units, report.protocol);
-    for (name, figure) in &report.figures {
+    for (name, figure) in report.in_order() {
         let beside: Vec<String> = report
             .baselines
             .iter()

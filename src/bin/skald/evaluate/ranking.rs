@@ -7,19 +7,17 @@ use bevy_skald::evaluation::{RANKING_GATE, Scores};
 use clap::Args;
 use std::path::PathBuf;
 
-/// The figures of any ranker or classifier, from what it said.
-///
-/// A JSON object a line; a file may hold rows of both kinds:
-///
-///   {"scores": [0.1, 2.5, -1.0], "target": 1}   what a user was offered, higher is better; which of it (from 0) was right
-///
-///   {"label": 1, "probability": 0.8}            whether it came true, and how likely it was said to be (0 to 1)
-///
-///   {"label": 0, "score": -3.2}                 the same with a score that is no probability: only AUC
-///
-/// The first kind gives hr, ndcg and mrr at 1, 5, 10 and 20, the second auc, log_loss, brier and ece.
+/// What a file of scores looks like.
+pub const FORMAT: &str = "\
+Format: a JSON object a line; a file may hold rows of both kinds.
+
+  {\"scores\": [0.1, 2.5, -1.0], \"target\": 1}   what a user was offered, higher is better, and
+                                              which of it (from 0) was right: hr, ndcg, mrr
+  {\"label\": 1, \"probability\": 0.8}            whether it came true, and how likely it was said
+                                              to be: auc, log_loss, brier, ece
+  {\"label\": 0, \"score\": -3.2}                 the same with a score that is no probability: auc";
+
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct RankingArgs {
     /// The scores: a .jsonl file.
     #[arg(long, value_name = "F")]

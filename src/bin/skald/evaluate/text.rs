@@ -7,10 +7,15 @@ use bevy_skald::evaluation::{Pair, SampleLine, TEXT_GATE, read_pairs, repeats, r
 use clap::Args;
 use std::path::PathBuf;
 
-/// BLEU and chrF2 are sacrebleu's, ROUGE is rouge-score's (also with its stemmer), self-BLEU is Texygen's.
-///
-/// A text a line. In a file that ends in .jsonl a line is a string, or {"hypothesis": ".."} among the hypotheses and
-/// {"reference": ".."}, {"references": ["..", ".."]} or ["..", ".."] among the references.
+/// What files of texts look like.
+pub const FORMAT: &str = "\
+Format: a text a line. In a file that ends in .jsonl a line is a string, or
+  {\"hypothesis\": \"..\"}                                             among the hypotheses,
+  {\"reference\": \"..\"}, {\"references\": [\"..\", \"..\"]} or [\"..\", \"..\"]  among the references.
+
+BLEU and chrF2 are those of sacrebleu, ROUGE that of rouge-score (also with its stemmer), self-BLEU
+that of Texygen.";
+
 #[derive(Args)]
 pub struct TextArgs {
     /// The generated texts.
