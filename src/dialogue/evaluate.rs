@@ -31,7 +31,7 @@ pub const PROTOCOL: &str = "written dialogues of the test part (one in twenty, g
 pub struct Evaluation {
     /// The figures.
     pub report: Report,
-    /// The generated lines, with slots.
+    /// The generated lines as shown, beside what was written with slots.
     pub samples: Vec<SampleLine>,
 }
 
@@ -78,7 +78,8 @@ pub fn evaluate(
     report.baselines.insert("5-gram (Witten-Bell)".into(), language_figures(&baseline));
     report.ci95 = bootstrap(&units, seed, language_figures);
     let generated = generate(model, corpus, world, lines, seed)?;
-    let samples = generate_figures(&mut report, &generated, corpus, seed);
+    let lines = corpus.part(Part::Training).flat_map(|d| d.lines().map(|(_, line)| line));
+    let samples = generate_figures(&mut report, &generated, &TrainingText::new(lines), seed);
     Ok(Evaluation { report, samples })
 }
 
@@ -166,15 +167,13 @@ pub fn generate(
 fn generate_figures(
     report: &mut Report,
     generated: &[Generated],
-    corpus: &Corpus,
+    training: &TrainingText,
     seed: Seed,
 ) -> Vec<SampleLine> {
-    let lines = corpus.part(Part::Training).flat_map(|d| d.lines().map(|(_, line)| line));
-    let training = TrainingText::new(lines);
     let said: Vec<String> = generated.iter().map(|line| line.line.clone()).collect();
     let written: Vec<String> = generated.iter().map(|line| line.reference.clone()).collect();
     report.take(variety_figures(&said, seed.derive("variety")));
-    let mut columns = lexical_columns(&said, &training);
+    let mut columns = lexical_columns(&said, training);
     // A slot is right when what the world put there is what the line shows; one the world cannot fill would
     // be left open.
     let slots = |line: &Generated| {
@@ -192,7 +191,7 @@ fn generate_figures(
     report.set("lines_generated", Some(said.len() as f64));
     if !written.is_empty() {
         let mut human = variety_figures(&written, seed).figures;
-        human.extend(Measured::means(&lexical_columns(&written, &training), seed).figures);
+        human.extend(Measured::means(&lexical_columns(&written, training), seed).figures);
         report.baselines.insert("held-out human lines".into(), human);
     }
     let floor = overlap_figures(&misplaced(&pairs));
@@ -202,7 +201,7 @@ fn generate_figures(
     let repeated = repeats(&said);
     let sample = |(line, repeated): (&Generated, bool)| SampleLine {
         opening: Some(line.opening.clone()),
-        line: line.line.clone(),
+        line: line.text.clone(),
         reference: line.reference.clone(),
         flags: [("copied", training.holds(&line.line)), ("repeated", repeated), ("unfinished", !line.whole)]
             .into_iter()
@@ -255,4 +254,49 @@ fn in_world(said: &str, persona: &Persona, world: &World) -> String {
     let ground = super::Ground::new(persona, &known, &memory, &linked, &mut Seed::new(0).stream());
     let said = said.replace("{unknown}", "the glass tower");
     super::lexicalise(&said, &ground).unwrap_or_else(|| "Good day.".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generated(line: &str, reference: &str, whole: bool) -> Generated {
+        let [opening, text, line, reference] = ["Hello.", line, line, reference].map(str::to_owned);
+        Generated { opening, text, line, reference, whole }
+    }
+
+    #[test]
+    fn copies_repetitions_and_open_slots_are_counted_beside_human_lines() {
+        let training = TrainingText::new(["The road is long.", "Mind the step."].into_iter());
+        let lines = [
+            generated("The road is long.", "Long is the road.", true),
+            generated("the road is long", "Mind your head.", true),
+            generated("Ask {person} of it.", "Ask {person}.", true),
+            generated("Ask {place} about bread.", "No.", false),
+        ];
+        let mut report = Report::default();
+        let samples = generate_figures(&mut report, &lines, &training, Seed::new(1));
+        let figure = |name: &str| report.figures[name];
+        assert_eq!((figure("copied_lines"), figure("repetition"), figure("slot_accuracy")), (0.5, 0.25, 0.5));
+        assert_eq!((figure("novelty"), figure("lines_generated")), (0.5, 4.0));
+        assert_eq!(figure("rouge_l"), figure("rougeL"));
+        assert!(!report.figures.contains_key("overlap_8"), "no line has eight words");
+        let human = &report.baselines["held-out human lines"];
+        assert_eq!((human["copied_lines"], human["repetition"]), (0.0, 0.0));
+        assert!(human["self_bleu_4"] < figure("self_bleu_4") && human["novelty"] > figure("novelty"));
+        for name in ["bleu", "rouge1", "rouge2", "distinct_2", "self_bleu_4", "novelty", "slot_accuracy"] {
+            assert!(report.ci95.contains_key(name), "{name}");
+        }
+        assert!(report.figures["rouge1"] > report.baselines["another opening's reference"]["rouge1"]);
+        let flags: Vec<&[&str]> = samples.iter().map(|sample| &sample.flags[..]).collect();
+        assert_eq!(flags, [&["copied"][..], &["copied", "repeated"], &[], &["unfinished"]]);
+    }
+
+    #[test]
+    fn without_a_line_there_are_no_figures_of_lines() {
+        let mut report = Report::default();
+        let training = TrainingText::new(std::iter::empty());
+        assert!(generate_figures(&mut report, &[], &training, Seed::new(1)).is_empty());
+        assert!(report.figures.keys().eq(["lines_generated"]) && report.baselines.is_empty());
+    }
 }

@@ -113,7 +113,8 @@ fn shown(text: &str) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value.abs() < 1000.0 { format!("{value:.4}") } else { format!("{value:.0}") }
+    let count = value.abs() >= 10.0 && value.fract() == 0.0;
+    if value.abs() < 1000.0 && !count { format!("{value:.4}") } else { format!("{value:.0}") }
 }
 
 /// The names of all figures.
