@@ -17,7 +17,8 @@ use std::path::Path;
 pub const RANKING_PROTOCOL: &str = "rows {scores, target}: one right item, ties at their expected rank r = above + \
     tied others / 2, HR@k = [r < k], NDCG@k = [r < k] / log2(r + 2), MRR@k = [r < k] / (r + 1), means over rows; rows \
     {label, probability} or {label, score}: AUC by mid-ranks, log-loss clipped at 1e-12 (nats), Brier score, ECE over 15 \
-    bins of equal width; intervals bootstrapped over rows";
+    bins of equal width; intervals bootstrapped over rows (percentiles; of ECE mirrored at the figure, since resampling \
+    adds to it)";
 
 /// The `k` of HR@k, NDCG@k and MRR@k.
 const CUTS: [usize; 4] = [1, 5, 10, 20];
@@ -195,7 +196,7 @@ impl Scores {
             columns.insert("brier".into(), of_row(squared_error));
         }
         let order = ascending(values);
-        Measured::bootstrapped(values.len(), seed, |counts| {
+        let mut measured = Measured::bootstrapped(values.len(), seed, |counts| {
             let mut figures = means(&columns, counts);
             figures.extend(auc_of(&order, values, labels, counts).map(|auc| ("auc".to_owned(), auc)));
             if self.are_probabilities {
@@ -203,7 +204,13 @@ impl Scores {
                 figures.extend(ece.map(|ece| ("ece".to_owned(), ece)));
             }
             figures
-        })
+        });
+        // The basic bootstrap (Davison and Hinkley 1997): noise alone makes a calibration error, so that of a resample
+        // is as much too large as the figure itself is.
+        if let (Some(ece), Some(ends)) = (measured.figures.get("ece"), measured.ci95.get_mut("ece")) {
+            *ends = [(2.0 * ece - ends[1]).max(0.0), (2.0 * ece - ends[0]).max(0.0)];
+        }
+        measured
     }
 
     /// What one gets who always says how often it is so in these rows.
@@ -265,6 +272,18 @@ mod tests {
         let plain = read("{\"label\":1,\"score\":7}\n{\"label\":0,\"score\":-40.5}").unwrap();
         let report = plain.report(Seed::new(1));
         assert!(report.figures.keys().eq(["auc"]) && plain.reliability().is_none());
+    }
+
+    #[test]
+    fn the_interval_of_a_calibration_error_reaches_down_to_what_is_true() {
+        let mut dice = Seed::new(5).stream();
+        let row = |n: u32| {
+            let p = f64::from(n) / 1000.0;
+            format!("{{\"label\":{},\"probability\":{p}}}\n", u8::from(dice.uniform_f64() < p))
+        };
+        let report = read(&(0..1000).map(row).collect::<String>()).unwrap().report(Seed::new(1));
+        let ([low, high], figure) = (report.ci95["ece"], report.figures["ece"]);
+        assert!(low < 0.5 * figure && high < 1.2 * figure, "{figure} in {low} to {high}");
     }
 
     #[test]
