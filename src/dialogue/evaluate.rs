@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 /// The name of the protocol.
 pub const PROTOCOL: &str = "written dialogues of the test part (one in twenty, grouped so that none shares an NPC \
-    line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, slots, end) after the true context; one generated \
-    line for each opening of the test part, in its voice and in the example world; BLEU, chrF2 and \
-    ROUGE (F1) of those against the one line that a writer gave there, with slots; self-BLEU as Texygen, each line \
+    line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, \
+    slots, end) after the true context; one generated line for each opening of the test part, in its voice and in the \
+    example world; BLEU, chrF2 and ROUGE (F1) of those against the one line that a writer gave there, with slots; self-BLEU as Texygen, each line \
     against all others; novelty: 1 - the longest run of words shared with a training line / words, mean over lines; \
     intervals bootstrapped over dialogues and lines, of distinct-n by the jackknife";
 

@@ -138,7 +138,9 @@ fn table(series: &[Series<'_>]) -> Markup {
                 @for one in series {
                     td.number { @if let Some(figure) = one.figures.get(name) { (number(*figure)) } }
                     @if let Some(ci95) = one.ci95 {
-                        td.number { @if let Some([low, high]) = ci95.get(name) { (number(*low)) " to " (number(*high)) } }
+                        td.number {
+                            @if let Some([low, high]) = ci95.get(name) { (number(*low)) " to " (number(*high)) }
+                        }
                     }
                 }
             } } }
@@ -248,7 +250,9 @@ fn diagram(bins: &[ReliabilityBin]) -> Markup {
         bins.iter().map(|bin| format!("{},{}", x(bin.predicted), y(bin.observed))).collect();
     html! {
         h2 { "Reliability" }
-        p.note { "How often it came true, by the probability it was given; on the diagonal both agree. Areas are counts." }
+        p.note {
+            "How often it came true, by the probability it was given; on the diagonal both agree. Areas are counts."
+        }
         div.plot.square {
             svg viewBox="0 0 260 248" role="img" aria-label="reliability diagram" {
                 path.axis d=(format!("M{} {}H{}V{}H{}Z", x(0.0), y(0.0), x(1.0), y(1.0), x(0.0))) {}
@@ -261,8 +265,12 @@ fn diagram(bins: &[ReliabilityBin]) -> Markup {
                 text.faint transform="translate(14 110) rotate(-90)" text-anchor="middle" { "came true" }
                 polyline.curve points=(points.join(" ")) {}
                 @for bin in bins {
-                    circle.s0 cx=(x(bin.predicted)) cy=(y(bin.observed)) r=(tenths(2.0 + 6.0 * (bin.count / most).sqrt())) {
-                        title { (number(bin.predicted)) " predicted, " (number(bin.observed)) " came true, of " (bin.count) }
+                    circle.s0 cx=(x(bin.predicted)) cy=(y(bin.observed))
+                        r=(tenths(2.0 + 6.0 * (bin.count / most).sqrt()))
+                    {
+                        title {
+                            (number(bin.predicted)) " predicted, " (number(bin.observed)) " came true, of " (bin.count)
+                        }
                     }
                 }
             }

@@ -115,8 +115,9 @@ fn rows<T: for<'de> Deserialize<'de>>(path: &Path, texts: fn(T) -> Vec<String>) 
     Ok(rows)
 }
 
-/// The figures of generated texts: those of [`overlap_figures`] and [`variety_figures`], with intervals. Beside them stand the
-/// variety of the (first) references, and the overlap of references with those of another line ([`misplaced`]).
+/// The figures of generated texts: those of [`overlap_figures`] and [`variety_figures`], with intervals. Beside them
+/// stand the variety of the (first) references, and the overlap of references with those of another line
+/// ([`misplaced`]).
 pub fn text_report(pairs: &[Pair], seed: Seed) -> Report {
     let mut hasher = blake3::Hasher::new();
     for reference in pairs.iter().flat_map(|pair| pair.references.iter().map(String::as_str).chain(["\n"])) {

@@ -1,5 +1,5 @@
-//! Figures for rankings and probabilities: hit rate, NDCG and MRR with ties at their expected rank, AUC, log-loss, Brier
-//! score and calibration error.
+//! Figures for rankings and probabilities: hit rate, NDCG and MRR with ties at their expected rank, AUC, log-loss,
+//! Brier score and calibration error.
 
 /// Where the one right item stands in a ranking.
 ///

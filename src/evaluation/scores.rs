@@ -15,9 +15,9 @@ use std::path::Path;
 
 /// The name of the protocol.
 pub const RANKING_PROTOCOL: &str = "rows {scores, target}: one right item, ties at their expected rank r = above + \
-    tied others / 2, HR@k = [r < k], NDCG@k = [r < k] / log2(r + 2), MRR@k = [r < k] / (r + 1), means over rows; rows \
-    {label, probability} or {label, score}: AUC by mid-ranks, log-loss clipped at 1e-12 (nats), Brier score, ECE over 15 \
-    bins of equal width; intervals bootstrapped over rows (percentiles; of ECE mirrored at the figure, since resampling \
+    tied others / 2, HR@k = [r < k], NDCG@k = [r < k] / log2(r + 2), MRR@k = [r < k] / (r + 1), means over \
+    rows; rows {label, probability} or {label, score}: AUC by mid-ranks, log-loss clipped at 1e-12 (nats), Brier score, \
+    ECE over 15 bins of equal width; intervals bootstrapped over rows (percentiles; of ECE mirrored at the figure, since resampling \
     adds to it)";
 
 /// The `k` of HR@k, NDCG@k and MRR@k.
@@ -205,8 +205,8 @@ impl Scores {
             }
             figures
         });
-        // The basic bootstrap (Davison and Hinkley 1997): noise alone makes a calibration error, so that of a resample
-        // is as much too large as the figure itself is.
+        // The basic bootstrap (Davison and Hinkley 1997): noise alone makes a calibration error, so that of a
+        // resample is as much too large as the figure itself is.
         if let (Some(ece), Some(ends)) = (measured.figures.get("ece"), measured.ci95.get_mut("ece")) {
             *ends = [(2.0 * ece - ends[1]).max(0.0), (2.0 * ece - ends[0]).max(0.0)];
         }
