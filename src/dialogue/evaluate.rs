@@ -10,19 +10,30 @@ use super::{CorpusTurn, Memory};
 use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use crate::error::Result;
 use crate::evaluation::{
-    NGram, Pair, Report, TrainingText, UnitLoss, bleu, bootstrap, chrf2, distinct, language_figures,
-    repetition, rouge_l,
+    Measured, NGram, Pair, Report, SampleLine, TrainingText, UnitLoss, bootstrap, language_figures,
+    misplaced, overlap_figures, overlap_measured, repeats, variety_figures,
 };
 use crate::model::{Row, Scratch};
 use crate::seed::Seed;
 use crate::training::{Sample, SampleSource};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The name of the protocol.
 pub const PROTOCOL: &str = "written dialogues of the test part (one in twenty, grouped so that none shares an NPC \
-    line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, slots, end) after the true context; one generated \
-    line for each opening of the test part, in its voice and in the example world; BLEU, chrF2 and \
-    ROUGE-L of those against the one line that a writer gave there";
+    line with the training or validation part; training never reads it); loss over the NPC's tokens (act, words, \
+    slots, end) after the true context; one generated line for each opening of the test part, in its voice and in the \
+    example world; BLEU, chrF2 and ROUGE (F1) of those against the one line that a writer gave there, with slots; self-BLEU as Texygen, each line \
+    against all others; novelty: 1 - the longest run of words shared with a training line / words, mean over lines; \
+    intervals bootstrapped over dialogues and lines, of distinct-n by the jackknife";
+
+/// What an evaluation found.
+pub struct Evaluation {
+    /// The figures.
+    pub report: Report,
+    /// The generated lines as shown, beside what was written with slots.
+    pub samples: Vec<SampleLine>,
+}
 
 /// Evaluates `model` on the held-out dialogues of `corpus`. Lines are generated for the openings of held-out
 /// dialogues (at most `lines`), spoken by a persona of the dialogue's voice in `world`.
@@ -32,7 +43,7 @@ pub fn evaluate(
     world: &World,
     lines: usize,
     seed: Seed,
-) -> Result<Report> {
+) -> Result<Evaluation> {
     let tokenizer = Arc::new(model.tokenizer.clone());
     let (train, held) = test_set(corpus, &tokenizer)?;
     let samples =
@@ -66,8 +77,10 @@ pub fn evaluate(
     };
     report.baselines.insert("5-gram (Witten-Bell)".into(), language_figures(&baseline));
     report.ci95 = bootstrap(&units, seed, language_figures);
-    generate_figures(&mut report, model, corpus, world, lines, seed)?;
-    Ok(report)
+    let generated = generate(model, corpus, world, lines, seed)?;
+    let lines = corpus.part(Part::Training).flat_map(|d| d.lines().map(|(_, line)| line));
+    let samples = generate_figures(&mut report, &generated, &TrainingText::new(lines), seed);
+    Ok(Evaluation { report, samples })
 }
 
 fn model_loss(model: &LoadedModel, sample: &Sample, scratch: &mut Scratch) -> Result<UnitLoss> {
@@ -89,6 +102,8 @@ fn model_loss(model: &LoadedModel, sample: &Sample, scratch: &mut Scratch) -> Re
 
 /// A line made for an evaluation.
 pub struct Generated {
+    /// What the player said.
+    pub opening: String,
     /// As shown.
     pub text: String,
     /// With slots.
@@ -109,7 +124,7 @@ pub fn generate(
 ) -> Result<Vec<Generated>> {
     let manner = Manner::of(model, Sampling::default());
     let mut scheduler = Scheduler::new(Arc::clone(model), SchedulerConfig::default());
-    let mut speeches = std::collections::BTreeMap::new();
+    let mut speeches = BTreeMap::new();
     for (n, dialogue) in corpus.part(Part::Test).take(lines).enumerate() {
         let Some(CorpusTurn::Player { says }) = dialogue.turns.first() else { continue };
         let said = says.first().map_or("", String::as_str);
@@ -119,7 +134,7 @@ pub fn generate(
         let turn = Turn::prepare(&persona, world, &memory, &said, seed.derive("evaluate"), &manner);
         let id = scheduler.submit(turn.request);
         let reference = dialogue.lines().next().map_or_else(String::new, |(_, line)| line.to_owned());
-        speeches.insert(id, (turn.speech, reference));
+        speeches.insert(id, (turn.speech, said, reference));
     }
     let mut generated = Vec::new();
     while !scheduler.is_idle() {
@@ -128,17 +143,17 @@ pub fn generate(
         for output in outputs {
             match output {
                 Output::Delta { id, text } => {
-                    if let Some((speech, _)) = speeches.get_mut(&id) {
+                    if let Some((speech, ..)) = speeches.get_mut(&id) {
                         speech.push(&text);
                     }
                 }
                 Output::Finished { id, finish, tokens, .. } => {
-                    if let Some((speech, reference)) = speeches.remove(&id) {
+                    if let Some((speech, opening, reference)) = speeches.remove(&id) {
                         let spoken = speech.finish(finish, tokens);
                         let open = spoken.text.contains(['{', '}', '<', '>']);
                         let whole = finish == crate::decode::Finish::Stop && !open;
                         let line = spoken.exchange.line;
-                        generated.push(Generated { text: spoken.text, line, reference, whole });
+                        generated.push(Generated { opening, text: spoken.text, line, reference, whole });
                     }
                 }
                 Output::Failed { error, .. } => return Err(error),
@@ -148,49 +163,64 @@ pub fn generate(
     Ok(generated)
 }
 
+/// Sets the figures of generated lines, beside those of the lines written in their places.
 fn generate_figures(
     report: &mut Report,
-    model: &Arc<LoadedModel>,
-    corpus: &Corpus,
-    world: &World,
-    lines: usize,
+    generated: &[Generated],
+    training: &TrainingText,
     seed: Seed,
-) -> Result<()> {
-    let generated = generate(model, corpus, world, lines, seed)?;
-    let part = |part: Part| corpus.part(part).flat_map(|d| d.lines().map(|(_, line)| line));
-    let training = TrainingText::new(part(Part::Training));
+) -> Vec<SampleLine> {
     let said: Vec<String> = generated.iter().map(|line| line.line.clone()).collect();
-    let written: Vec<String> = part(Part::Test).map(str::to_owned).take(said.len()).collect();
-    report.set("distinct_1", distinct(&said, 1));
-    report.set("distinct_2", distinct(&said, 2));
-    report.set("repetition", repetition(&said));
-    report.set("copied_lines", training.copied(&said));
-    report.set("overlap_8", training.overlap(&said));
-    let pairs: Vec<Pair> = generated
-        .iter()
-        .map(|line| Pair { hypothesis: line.line.clone(), references: vec![line.reference.clone()] })
-        .collect();
-    if !pairs.is_empty() {
-        report.set("bleu", Some(bleu(&pairs)));
-        report.set("chrf2", Some(chrf2(&pairs)));
-        let rouge: f64 = pairs.iter().map(|pair| rouge_l(pair).f1).sum();
-        report.set("rouge_l", Some(rouge / pairs.len() as f64));
-    }
-    report.set("lines_generated", Some(said.len() as f64));
+    let written: Vec<String> = generated.iter().map(|line| line.reference.clone()).collect();
+    report.take(variety_figures(&said, seed.derive("variety")));
+    let mut columns = lexical_columns(&said, training);
     // A slot is right when what the world put there is what the line shows; one the world cannot fill would
     // be left open.
-    let with_slots: Vec<&Generated> =
-        generated.iter().filter(|line| !slots_of(&line.line).is_empty()).collect();
-    let right = with_slots.iter().filter(|line| line.whole).count();
-    report.set("slot_accuracy", (!with_slots.is_empty()).then(|| right as f64 / with_slots.len() as f64));
-    if written.len() == said.len() {
-        let mut human = std::collections::BTreeMap::new();
-        human.extend(distinct(&written, 1).map(|figure| ("distinct_1".to_owned(), figure)));
-        human.extend(distinct(&written, 2).map(|figure| ("distinct_2".to_owned(), figure)));
-        human.extend(repetition(&written).map(|figure| ("repetition".to_owned(), figure)));
+    let slots = |line: &Generated| {
+        if slots_of(&line.line).is_empty() { f64::NAN } else { f64::from(u8::from(line.whole)) }
+    };
+    columns.insert("slot_accuracy".into(), generated.iter().map(slots).collect());
+    report.take(Measured::means(&columns, seed.derive("lines")));
+    let pair =
+        |line: &Generated| Pair { hypothesis: line.line.clone(), references: vec![line.reference.clone()] };
+    let pairs: Vec<Pair> = generated.iter().map(pair).collect();
+    let mut overlap = overlap_measured(&pairs, seed.derive("overlap"));
+    overlap.figures.extend(overlap.figures.get("rougeL").copied().map(|rouge| ("rouge_l".to_owned(), rouge)));
+    overlap.ci95.extend(overlap.ci95.get("rougeL").copied().map(|ends| ("rouge_l".to_owned(), ends)));
+    report.take(overlap);
+    report.set("lines_generated", Some(said.len() as f64));
+    if !written.is_empty() {
+        let mut human = variety_figures(&written, seed).figures;
+        human.extend(Measured::means(&lexical_columns(&written, training), seed).figures);
         report.baselines.insert("held-out human lines".into(), human);
     }
-    Ok(())
+    let floor = overlap_figures(&misplaced(&pairs));
+    if !floor.is_empty() {
+        report.baselines.insert("another opening's reference".into(), floor);
+    }
+    let repeated = repeats(&said);
+    let sample = |(line, repeated): (&Generated, bool)| SampleLine {
+        opening: Some(line.opening.clone()),
+        line: line.text.clone(),
+        reference: line.reference.clone(),
+        flags: [("copied", training.holds(&line.line)), ("repeated", repeated), ("unfinished", !line.whole)]
+            .into_iter()
+            .filter_map(|(flag, holds)| holds.then_some(flag))
+            .collect(),
+    };
+    generated.iter().zip(repeated).map(sample).collect()
+}
+
+/// What each line is worth for `repetition`, `copied_lines`, `overlap_8` and `novelty`; NaN where it is too short.
+fn lexical_columns(lines: &[String], training: &TrainingText) -> BTreeMap<String, Vec<f64>> {
+    let truth = |holds: bool| f64::from(u8::from(holds));
+    let overlap = |line: &String| training.overlaps(line).map_or(f64::NAN, truth);
+    BTreeMap::from([
+        ("repetition".to_owned(), repeats(lines).into_iter().map(truth).collect()),
+        ("copied_lines".to_owned(), lines.iter().map(|line| truth(training.holds(line))).collect()),
+        ("overlap_8".to_owned(), lines.iter().map(overlap).collect()),
+        ("novelty".to_owned(), lines.iter().map(|line| training.novelty(line).unwrap_or(f64::NAN)).collect()),
+    ])
 }
 
 /// A persona of that voice, living in the world: its `n`th person.
@@ -205,7 +235,7 @@ fn stand_in(voice: &str, world: &World, n: usize) -> Persona {
         price: 4,
         facts: vec!["the road was shorter once".into()],
         secrets: vec!["none that is told".into()],
-        relations: std::collections::BTreeMap::new(),
+        relations: BTreeMap::new(),
         mood: super::Mood::Calm,
         goals: goal
             .map(|item| super::Goal::Fetch { item: item.name.clone(), reward: 12 })
@@ -224,4 +254,49 @@ fn in_world(said: &str, persona: &Persona, world: &World) -> String {
     let ground = super::Ground::new(persona, &known, &memory, &linked, &mut Seed::new(0).stream());
     let said = said.replace("{unknown}", "the glass tower");
     super::lexicalise(&said, &ground).unwrap_or_else(|| "Good day.".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generated(line: &str, reference: &str, whole: bool) -> Generated {
+        let [opening, text, line, reference] = ["Hello.", line, line, reference].map(str::to_owned);
+        Generated { opening, text, line, reference, whole }
+    }
+
+    #[test]
+    fn copies_repetitions_and_open_slots_are_counted_beside_human_lines() {
+        let training = TrainingText::new(["The road is long.", "Mind the step."].into_iter());
+        let lines = [
+            generated("The road is long.", "Long is the road.", true),
+            generated("the road is long", "Mind your head.", true),
+            generated("Ask {person} of it.", "Ask {person}.", true),
+            generated("Ask {place} about bread.", "No.", false),
+        ];
+        let mut report = Report::default();
+        let samples = generate_figures(&mut report, &lines, &training, Seed::new(1));
+        let figure = |name: &str| report.figures[name];
+        assert_eq!((figure("copied_lines"), figure("repetition"), figure("slot_accuracy")), (0.5, 0.25, 0.5));
+        assert_eq!((figure("novelty"), figure("lines_generated")), (0.5, 4.0));
+        assert_eq!(figure("rouge_l"), figure("rougeL"));
+        assert!(!report.figures.contains_key("overlap_8"), "no line has eight words");
+        let human = &report.baselines["held-out human lines"];
+        assert_eq!((human["copied_lines"], human["repetition"]), (0.0, 0.0));
+        assert!(human["self_bleu_4"] < figure("self_bleu_4") && human["novelty"] > figure("novelty"));
+        for name in ["bleu", "rouge1", "rouge2", "distinct_2", "self_bleu_4", "novelty", "slot_accuracy"] {
+            assert!(report.ci95.contains_key(name), "{name}");
+        }
+        assert!(report.figures["rouge1"] > report.baselines["another opening's reference"]["rouge1"]);
+        let flags: Vec<&[&str]> = samples.iter().map(|sample| &sample.flags[..]).collect();
+        assert_eq!(flags, [&["copied"][..], &["copied", "repeated"], &[], &["unfinished"]]);
+    }
+
+    #[test]
+    fn without_a_line_there_are_no_figures_of_lines() {
+        let mut report = Report::default();
+        let training = TrainingText::new(std::iter::empty());
+        assert!(generate_figures(&mut report, &[], &training, Seed::new(1)).is_empty());
+        assert!(report.figures.keys().eq(["lines_generated"]) && report.baselines.is_empty());
+    }
 }

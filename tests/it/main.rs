@@ -4,6 +4,8 @@
 
 #[cfg(feature = "bevy")]
 mod dialogue;
+#[cfg(feature = "cli")]
+mod evaluation;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;
