@@ -106,11 +106,12 @@ def recurrent(name, kind, embedding, width):
     model = Recurrent(layer, embedding, width)
     randomize(model)
     config = {
-        "model_type": kind,
+        "model_type": f"skald_{kind}",
         "vocab_size": VOCAB,
         "embedding_size": embedding,
         "hidden_size": width,
         "num_hidden_layers": 2,
+        "max_position_embeddings": 64,
         "tie_word_embeddings": embedding == width,
     }
     write(name, config, model, model, recurrent_names)

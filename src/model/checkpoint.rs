@@ -5,6 +5,7 @@
 //! replaced sees one model or an error, never a mix of two.
 
 use super::decoder::Decoder;
+use super::hugging_face::{to_named, weights_from_bytes};
 use super::model_config::ModelConfig;
 use super::weights::{StoredAs, Weights};
 use crate::error::{Error, Result};
@@ -147,7 +148,10 @@ impl Checkpoint {
                 "check that config and weights belong together",
             ));
         }
-        let weights = Weights::from_safetensors(weights, &file(FILES[1]))?;
+        let weights = match &config {
+            ModelConfig::Transformer(config) => weights_from_bytes(config, weights, &file(FILES[1]))?,
+            ModelConfig::Recurrent(_) => Weights::from_safetensors(weights, &file(FILES[1]))?,
+        };
         weights.check(&config.tensors(), &file(FILES[1]))?;
         let tokenizer = Tokenizer::from_bytes(tokenizer, &file(FILES[2]))?;
         if tokenizer.vocab_size() > config.vocab_size() {
@@ -170,7 +174,7 @@ impl Checkpoint {
         let half = self.card.stored_as == StoredAs::F16;
         let contents = [
             self.config.to_json(half)?,
-            self.weights.to_safetensors(self.card.stored_as)?,
+            stored(&self.config, &self.weights, self.card.stored_as)?,
             self.tokenizer.to_bytes()?,
         ];
         let mut card = self.card.clone();
@@ -190,6 +194,14 @@ impl Checkpoint {
     /// The inference network.
     pub fn decoder(&self) -> Result<Decoder> {
         Decoder::new(&self.config, &self.weights)
+    }
+}
+
+/// The weights' file: a transformer's as `transformers` reads it.
+fn stored(config: &ModelConfig, weights: &Weights, stored_as: StoredAs) -> Result<Vec<u8>> {
+    match config {
+        ModelConfig::Transformer(config) => to_named(config, weights)?.to_safetensors(stored_as),
+        ModelConfig::Recurrent(_) => weights.to_safetensors(stored_as),
     }
 }
 

@@ -71,7 +71,7 @@ pub fn weights_from_bytes(config: &TransformerConfig, bytes: &[u8], file: &str) 
 }
 
 /// The model's tensors as `transformers` names and lays them out.
-fn to_named(config: &TransformerConfig, weights: &Weights) -> Result<Weights> {
+pub(super) fn to_named(config: &TransformerConfig, weights: &Weights) -> Result<Weights> {
     weights.check(&config.tensors(), "weights")?;
     let stored = |stored: Stored| {
         let each = stored.shape.iter().product::<usize>() / stored.holds.len();

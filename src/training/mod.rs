@@ -6,25 +6,35 @@
 mod calibration;
 mod config;
 mod curve;
+mod data_card;
 mod directory;
+mod environment;
 mod fit;
 mod learner;
 mod packing;
+mod privacy;
 mod progress;
 mod schedule;
 mod source;
+mod split;
 mod state;
+mod tensorboard;
 mod text_source;
 
 pub use config::{Architecture, Keep, ModelShape, TokenizerKind, TrainingConfig};
 pub use curve::CURVE;
+pub use data_card::{DATA_RON, DataCard, DataSource, NOT_STATED, Origin, PartCard, SplitMethod};
 pub use directory::{Claim, MARK, Start};
+pub use environment::{ENVIRONMENT, Environment, record_start};
 pub use fit::Fit;
 pub use packing::{Batch, PackedRow, pack};
+pub use privacy::{Accountant, PrivacyConfig, PrivacyUnit, noise_for};
 pub use progress::{Fitted, Progress, Stage};
 pub use schedule::{Rates, Schedule};
 pub use source::{DataSets, Sample, SampleSource};
+pub use split::{Part, Shares, check_groups, check_times, split_by_group, split_by_time};
 pub use state::{STATE, Standing};
+pub use tensorboard::{EVENTS, EventFile};
 pub use text_source::{TextCorpus, text_sets};
 
 /// What a run's data was, within its directory: counts, what was dropped and why, the hash.
