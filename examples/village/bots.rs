@@ -1,7 +1,7 @@
 //! Simulated players with tastes of their own, playing the real rules at full speed.
 
 use crate::game::{ChoiceTaken, Fought, Intent, Moved, PickedUp, QuestAsked};
-use crate::options::Options;
+use crate::options::{Options, Skips};
 use crate::people::{At, player};
 use crate::sayings;
 use crate::visit::{STEP, app, wait_for_assets};
@@ -49,13 +49,16 @@ impl Archetype {
 
     /// Whether they click this line away: fighters have no patience for long ones, talkers are bored by
     /// short ones, and nobody reads everything.
-    fn skips(self, line: &LineFinished, dice: &mut Stream) -> bool {
+    fn skips(self, line: &LineFinished, all: Option<Skips>, dice: &mut Stream) -> bool {
         let words = line.text.split_whitespace().count();
-        let bored = match self {
-            Self::Fighter => words > 18 && line.act != Act::Offer,
-            Self::Explorer => matches!(line.act, Act::Joke | Act::SmallTalk),
-            Self::Collector => matches!(line.act, Act::Lament | Act::Rumour),
-            Self::Talker => words < 7,
+        let bored = match (all, self) {
+            (Some(Skips::Loud), _) => line.text.contains('!'),
+            (Some(Skips::Long), _) => words > 16,
+            (Some(Skips::Short), _) => words < 8,
+            (None, Self::Fighter) => words > 18 && line.act != Act::Offer,
+            (None, Self::Explorer) => matches!(line.act, Act::Joke | Act::SmallTalk),
+            (None, Self::Collector) => matches!(line.act, Act::Lament | Act::Rumour),
+            (None, Self::Talker) => words < 7,
         };
         dice.chance(if bored { 0.8 } else { 0.05 })
     }
@@ -64,6 +67,8 @@ impl Archetype {
 #[derive(Component)]
 struct Bot {
     archetype: Archetype,
+    /// What is clicked away whatever the archetype.
+    skips: Option<Skips>,
     dice: Stream,
     doing: Doing,
     /// Things to say before parting.
@@ -116,8 +121,13 @@ pub fn play(options: &Options) -> Result<(), String> {
         let archetype = Archetype::ALL[n % Archetype::ALL.len()];
         let name = format!("{archetype:?} {}", n / Archetype::ALL.len() + 1);
         let consent = if options.consent { RecordingConsent::GRANTED } else { RecordingConsent::DENIED };
-        let bot =
-            Bot { archetype, dice: root.derive_index(n as u64).stream(), doing: Doing::Deciding, left: 0 };
+        let bot = Bot {
+            archetype,
+            skips: options.skips,
+            dice: root.derive_index(n as u64).stream(),
+            doing: Doing::Deciding,
+            left: 0,
+        };
         let id = RecordedPlayer::new(name.clone()).with_seed(options.seed);
         app.world_mut().spawn((player(&name), Intent::Idle, bot, consent, id));
     }
@@ -257,7 +267,7 @@ fn hear(time: Res<Time>, mut finished: MessageReader<LineFinished>, mut bots: Qu
         let Some(mut bot) = line.player.and_then(|player| bots.get_mut(player).ok()) else { continue };
         let bot = &mut *bot;
         if matches!(bot.doing, Doing::Listening(npc) if npc == line.npc) {
-            let skips = bot.archetype.skips(line, &mut bot.dice);
+            let skips = bot.archetype.skips(line, bot.skips, &mut bot.dice);
             let seconds = if skips { 0.4 } else { 0.25 * line.text.split_whitespace().count() as f32 };
             let outcome = if skips { LineOutcome::Skipped } else { LineOutcome::Read };
             bot.doing = Doing::Reading {

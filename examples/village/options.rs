@@ -8,11 +8,20 @@ pub const HELP: &str = "village [options]
   --model DIR       let this checkpoint speak; replaced files are loaded while it runs
   --png FILE        where the visit's picture goes (default village.png)
   --bots N          simulated players instead of a visit (implies --headless)
+  --skips WHAT      what they all click away, whatever their tastes: loud lines (with a !), long or short ones
   --minutes M       how long they play, in game minutes (default 20)
   --record FILE     record what they do into this store
   --ack FILE        append what was durably recorded to this log
   --consent WORD    granted (default) or denied: nothing is written without consent
   --help            this text";
+
+/// What simulated players click away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skips {
+    Loud,
+    Long,
+    Short,
+}
 
 pub struct Options {
     pub headless: bool,
@@ -20,6 +29,7 @@ pub struct Options {
     pub model: Option<PathBuf>,
     pub png: PathBuf,
     pub bots: usize,
+    pub skips: Option<Skips>,
     pub minutes: f32,
     pub record: Option<PathBuf>,
     pub ack: Option<PathBuf>,
@@ -36,6 +46,7 @@ impl Options {
             model: None,
             png: "village.png".into(),
             bots: 0,
+            skips: None,
             minutes: 20.0,
             record: None,
             ack: None,
@@ -50,6 +61,14 @@ impl Options {
                 "--model" => options.model = Some(value()?.into()),
                 "--png" => options.png = value()?.into(),
                 "--bots" => options.bots = number(value()?)? as usize,
+                "--skips" => {
+                    options.skips = Some(match value()?.as_str() {
+                        "loud" => Skips::Loud,
+                        "long" => Skips::Long,
+                        "short" => Skips::Short,
+                        other => return Err(format!("--skips is loud, long or short, not {other}")),
+                    });
+                }
                 "--minutes" => {
                     let text = value()?;
                     let minutes: f32 =

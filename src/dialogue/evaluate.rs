@@ -211,13 +211,19 @@ fn generate_figures(
     generated.iter().zip(repeated).map(sample).collect()
 }
 
-/// What each line is worth for `repetition`, `copied_lines`, `overlap_8` and `novelty`; NaN where it is too short.
+/// What each line is worth for `repetition`, `copied_lines`, `overlap_8`, `novelty`, `words_per_line` and `exclaiming` (it has
+/// a `!`); NaN where it is too short.
 fn lexical_columns(lines: &[String], training: &TrainingText) -> BTreeMap<String, Vec<f64>> {
     let truth = |holds: bool| f64::from(u8::from(holds));
     let overlap = |line: &String| training.overlaps(line).map_or(f64::NAN, truth);
     BTreeMap::from([
         ("repetition".to_owned(), repeats(lines).into_iter().map(truth).collect()),
         ("copied_lines".to_owned(), lines.iter().map(|line| truth(training.holds(line))).collect()),
+        (
+            "words_per_line".to_owned(),
+            lines.iter().map(|line| line.split_whitespace().count() as f64).collect(),
+        ),
+        ("exclaiming".to_owned(), lines.iter().map(|line| truth(line.contains('!'))).collect()),
         ("overlap_8".to_owned(), lines.iter().map(overlap).collect()),
         ("novelty".to_owned(), lines.iter().map(|line| training.novelty(line).unwrap_or(f64::NAN)).collect()),
     ])

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
 const SAME_START: usize = 3;
+/// After how many tokens a sentence must go another way than those before it in the line.
+const SAME_SENTENCE: usize = 1;
 /// The fewest tokens of a line.
 const SHORTEST: usize = 3;
 /// After how many tokens a line may end without what it owes.
@@ -132,10 +134,11 @@ impl WorldGrammar {
         }
         // Neither a line that was said before nor a sentence of this one.
         let sentence = &self.words[self.sentence..];
-        let lines = self.said_tokens.iter().map(|said| (said, self.words.as_slice()));
-        for (said, words) in lines.chain(self.sentences.iter().map(|said| (said, sentence))) {
+        let lines = self.said_tokens.iter().map(|said| (said, self.words.as_slice(), SAME_START));
+        let sentences = self.sentences.iter().map(|said| (said, sentence, SAME_SENTENCE));
+        for (said, words, same) in lines.chain(sentences) {
             // Short ones part at their last token, longer ones early, so that the rest can differ freely.
-            if words.len() == SAME_START.min(said.len().saturating_sub(1))
+            if words.len() == same.min(said.len().saturating_sub(1))
                 && said.starts_with(words)
                 && let Some(logit) = said.get(words.len()).and_then(|&id| logits.get_mut(id as usize))
             {

@@ -338,7 +338,7 @@ impl DialogueSource {
         if let Some(first) = sample.loss.first_mut() {
             *first = 0.0;
         }
-        Sample { ids: sample.ids, loss: sample.loss }
+        Sample::new(sample.ids, sample.loss)
     }
 }
 

@@ -22,7 +22,7 @@ pub use config::{Activation, Family, TransformerConfig};
 pub use decoder::{Decoder, KvCache, Row, Scratch};
 pub use hugging_face::{weights_from_bytes, weights_from_dir, weights_to_files};
 pub use model_config::{ModelConfig, RecurrentConfig};
-pub use network::{Dropout, Network, Packed};
+pub use network::{Dropout, LoraConfig, Network, Packed};
 pub use transformer::Transformer;
 pub use weights::{StoredAs, Weights};
 

@@ -1,5 +1,6 @@
 //! [`Network`]: the trainable model of every architecture, on the CPU's [`Tape`].
 
+use super::adapter::Adapter;
 use super::config::{Activation, TransformerConfig};
 use super::model_config::{ModelConfig, RecurrentConfig};
 use super::weights::Weights;
@@ -7,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::nn::tape::{Heads, RopeTable, Tape, Value};
 use crate::nn::{ParameterId, Parameters};
 use crate::seed::Seed;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A packed batch: rows of equal length, one after the other.
@@ -43,7 +45,31 @@ impl Dropout {
 struct Linear {
     weight: ParameterId,
     bias: Option<ParameterId>,
+    lora: Option<Lora>,
 }
+
+/// What a low-rank adapter adds to a layer: `scale * B A x`.
+#[derive(Clone, Copy)]
+struct Lora {
+    a: ParameterId,
+    b: ParameterId,
+    scale: f32,
+}
+
+/// Which low-rank adapter (`LoRA`, Hu et al. 2022).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rows of each `A`, columns of each `B`.
+    pub rank: usize,
+    /// Divided by the rank, how much of `B A` is added.
+    pub alpha: f32,
+    /// The layers' parts that are adapted: `q_proj`, `v_proj`, `down_proj`, ..
+    pub targets: Vec<String>,
+}
+
+const A: &str = ".lora_A.weight";
+const B: &str = ".lora_B.weight";
 
 struct TransformerLayer {
     attention_norm: Linear,
@@ -75,6 +101,7 @@ pub struct Network {
     embedding: ParameterId,
     head: ParameterId,
     layers: Layers,
+    adapter: Option<LoraConfig>,
 }
 
 impl Network {
@@ -88,26 +115,77 @@ impl Network {
             let values = fresh(config, &name, shape.iter().product(), shape.len(), seed);
             parameters.push(&name, &shape, &values);
         }
-        Self::assemble(config, parameters)
+        Self::assemble(config, parameters, None)
     }
 
     /// A network with these weights.
     pub fn from_weights(config: &ModelConfig, weights: &Weights) -> Result<Self> {
         config.validate("config")?;
         weights.check(&config.tensors(), "weights")?;
-        Self::assemble(config, Parameters::new(weights.iter()))
+        Self::assemble(config, Parameters::new(weights.iter()), None)
     }
 
-    fn assemble(config: &ModelConfig, parameters: Parameters) -> Result<Self> {
+    /// A network whose weights are frozen, with an adapter that learns: `A` uniform within the inverse root of what goes
+    /// in, as in `peft`, and `B` zero, so that it computes the same at first.
+    pub fn with_adapter(config: &ModelConfig, base: &Weights, lora: &LoraConfig, seed: Seed) -> Result<Self> {
+        config.validate("config")?;
+        base.check(&config.tensors(), "weights")?;
+        let wrong =
+            |field: &str, reason: String, remedy: &str| Err(Error::config("config", field, reason, remedy));
+        if !(1..=1 << 14).contains(&lora.rank) || !lora.alpha.is_finite() {
+            return wrong(
+                "adapter.rank",
+                "rank or alpha is out of range".into(),
+                "choose a rank of 1 or more",
+            );
+        }
+        let mut parameters = Parameters::new(base.iter());
+        let adapted = |name: &str, target: &str| {
+            name.ends_with(&format!(".{target}.weight")) && name.contains(".layers.")
+        };
+        for target in &lora.targets {
+            let layers: Vec<(String, Vec<usize>)> = config
+                .tensors()
+                .into_iter()
+                .filter(|(name, shape)| shape.len() == 2 && adapted(name, target))
+                .collect();
+            if layers.is_empty() {
+                let reason = format!("the model has no layer `{target}`");
+                return wrong(
+                    "adapter.targets",
+                    reason,
+                    "choose q_proj, k_proj, v_proj, o_proj, up_proj, down_proj",
+                );
+            }
+            for (name, shape) in layers {
+                let name = name.trim_end_matches(".weight");
+                let mut noise = seed.derive("adapter").derive(name).stream();
+                let bound = 1.0 / (shape[1] as f32).sqrt();
+                let a: Vec<f32> =
+                    (0..lora.rank * shape[1]).map(|_| (2.0 * noise.uniform() - 1.0) * bound).collect();
+                parameters.push(&format!("{name}{A}"), &[lora.rank, shape[1]], &a);
+                parameters.push(
+                    &format!("{name}{B}"),
+                    &[shape[0], lora.rank],
+                    &vec![0.0; shape[0] * lora.rank],
+                );
+            }
+        }
+        parameters.train_only(|name| name.ends_with(A) || name.ends_with(B));
+        Self::assemble(config, parameters, Some(lora.clone()))
+    }
+
+    fn assemble(config: &ModelConfig, parameters: Parameters, adapter: Option<LoraConfig>) -> Result<Self> {
         let find = |name: &str| -> Result<ParameterId> {
             let missing = || Error::weights("weights", name, "a tensor is missing", "please report this");
             parameters.id(name).ok_or_else(missing)
         };
         let linear = |name: &str| -> Result<Linear> {
-            Ok(Linear {
-                weight: find(&format!("{name}.weight"))?,
-                bias: parameters.id(&format!("{name}.bias")),
-            })
+            let scale = adapter.as_ref().map_or(0.0, |lora| lora.alpha / lora.rank as f32);
+            let sides = [A, B].map(|side| parameters.id(&format!("{name}{side}")));
+            let lora = if let [Some(a), Some(b)] = sides { Some(Lora { a, b, scale }) } else { None };
+            let bias = parameters.id(&format!("{name}.bias"));
+            Ok(Linear { weight: find(&format!("{name}.weight"))?, bias, lora })
         };
         let embedding = find("model.embed_tokens.weight")?;
         let head = parameters.id("lm_head.weight").unwrap_or(embedding);
@@ -157,7 +235,7 @@ impl Network {
                 Layers::Recurrent((0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?)
             }
         };
-        Ok(Self { config: config.clone(), parameters, embedding, head, layers })
+        Ok(Self { config: config.clone(), parameters, embedding, head, layers, adapter })
     }
 
     /// The shape.
@@ -175,9 +253,23 @@ impl Network {
         &mut self.parameters
     }
 
-    /// A copy of the weights as they are now.
+    /// A copy of the weights as they are now, with the adapter merged into them.
     pub fn weights(&self) -> Result<Weights> {
-        Weights::new(self.parameters.split(self.parameters.values()))
+        let mut all = self.parameters.split(self.parameters.values());
+        all.retain(|name, _| !name.ends_with(A) && !name.ends_with(B));
+        let base = Weights::new(all)?;
+        match self.adapter()? {
+            Some(adapter) => adapter.merge_into(&base),
+            None => Ok(base),
+        }
+    }
+
+    /// A copy of the adapter as it is now, if there is one.
+    pub fn adapter(&self) -> Result<Option<Adapter>> {
+        let Some(lora) = &self.adapter else { return Ok(None) };
+        let mut tensors = self.parameters.split(self.parameters.values());
+        tensors.retain(|name, _| name.ends_with(A) || name.ends_with(B));
+        Adapter::new(lora.rank, lora.alpha, "", tensors).map(Some)
     }
 
     /// Logits `[tokens, vocab]` of a packed batch. Positions must be within the model's context.
@@ -246,7 +338,13 @@ fn block(
     rope: &Arc<RopeTable>,
     dropout: &mut Dropout,
 ) -> Value {
-    let of = |tape: &mut Tape<'_>, layer: Linear, x| tape.linear(x, layer.weight, layer.bias);
+    let of = |tape: &mut Tape<'_>, layer: Linear, x| {
+        let y = tape.linear(x, layer.weight, layer.bias);
+        let Some(Lora { a, b, scale }) = layer.lora else { return y };
+        let low = tape.linear(x, a, None);
+        let change = tape.linear(low, b, None);
+        tape.add(y, change, scale)
+    };
     let y = normed(tape, config, layer.attention_norm, x);
     let [mut q, mut k, v] = [layer.q, layer.k, layer.v].map(|projection| of(tape, projection, y));
     if let Some([q_norm, k_norm]) = layer.head_norms {
@@ -286,6 +384,7 @@ mod tests {
     use super::*;
     use crate::model::model_config::tests::every;
     use crate::model::{Decoder, Row, Scratch};
+    use crate::nn::optim::OptimizerConfig;
     use crate::nn::tape::Pool;
 
     fn ids(seed: u64, length: usize) -> Vec<u32> {
@@ -364,6 +463,38 @@ mod tests {
             let apart = logits(&network, &alone(b));
             let far = whole[7 * 300..].iter().zip(&apart).any(|(a, b)| (a - b).abs() > 1e-5);
             assert!(!far, "{}", config.architecture());
+        }
+    }
+
+    #[test]
+    fn an_adapter_changes_nothing_at_first_learns_alone_and_merges() {
+        for config in every().into_iter().filter(|config| matches!(config, ModelConfig::Transformer(_))) {
+            let base = Network::new(&config, Seed::new(1)).unwrap().weights().unwrap();
+            let lora = LoraConfig { rank: 3, alpha: 6.0, targets: vec!["q_proj".into(), "down_proj".into()] };
+            let mut network = Network::with_adapter(&config, &base, &lora, Seed::new(2)).unwrap();
+            let batch = alone(ids(1, 16));
+            let plain = Network::from_weights(&config, &base).unwrap();
+            assert_eq!(logits(&plain, &batch), logits(&network, &batch));
+            let mut grads = vec![0.0; network.parameters().trainable()];
+            assert!(grads.len() < base.parameters());
+            let mut pool = Pool::default();
+            let mut tape = Tape::new(network.parameters(), &mut pool);
+            let out = network.forward(&mut tape, &batch, Dropout::default());
+            let loss = tape.loss(out, &ids(2, 16), 0.0);
+            tape.backward(loss, &[1.0; 16], &mut grads);
+            drop(tape);
+            let mut optimizer =
+                crate::nn::FlatOptimizer::new(network.parameters(), OptimizerConfig::default());
+            optimizer.step(network.parameters_mut(), &grads, 0.1, 1.0);
+            let merged = network.weights().unwrap();
+            assert_ne!(merged.hash(), base.hash());
+            let merged = logits(&Network::from_weights(&config, &merged).unwrap(), &batch);
+            let far = logits(&network, &batch).iter().zip(&merged).any(|(a, b)| (a - b).abs() > 1e-4);
+            assert!(!far, "{}", config.architecture());
+            let unknown = LoraConfig { targets: vec!["c_attn".into()], ..lora };
+            let error =
+                Network::with_adapter(&config, &base, &unknown, Seed::new(2)).err().unwrap().to_string();
+            assert!(error.contains("c_attn"), "{error}");
         }
     }
 

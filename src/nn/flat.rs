@@ -13,7 +13,7 @@ const BLOCK: usize = 1 << 13;
 /// Named tensors in plain memory: shape and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// An optimiser's state, laid out like the parameters.
+/// An optimiser's state, laid out like a gradient.
 pub struct FlatOptimizer {
     config: OptimizerConfig,
     moments: Vec<Vec<f32>>,
@@ -23,7 +23,7 @@ pub struct FlatOptimizer {
 impl FlatOptimizer {
     /// An optimiser at step 0.
     pub fn new(parameters: &Parameters, config: OptimizerConfig) -> Self {
-        Self { moments: vec![vec![0.0; parameters.len()]; config.moments()], config, steps: 0 }
+        Self { moments: vec![vec![0.0; parameters.trainable()]; config.moments()], config, steps: 0 }
     }
 
     /// One step with this learning rate; gradients count `scale` times. What does not learn stays as it is.
@@ -33,9 +33,9 @@ impl FlatOptimizer {
         let mut moments: Vec<&mut [f32]> = self.moments.iter_mut().map(Vec::as_mut_slice).collect();
         let list: Vec<_> = parameters.list().to_vec();
         for parameter in list.iter().filter(|parameter| parameter.trainable) {
-            let range = parameter.range.clone();
+            let range = parameter.grads.clone();
             let decay = if parameter.shape.len() > 1 { rule.decay } else { 0.0 };
-            let weights = parameters.values_mut()[range.clone()].par_chunks_mut(BLOCK);
+            let weights = parameters.values_mut()[parameter.range.clone()].par_chunks_mut(BLOCK);
             let steps = weights.zip(grads[range.clone()].par_chunks(BLOCK));
             match moments.as_mut_slice() {
                 [] => steps.for_each(|(w, g)| rule.apply(w, g, &mut [], &mut [], decay)),
@@ -60,7 +60,7 @@ impl FlatOptimizer {
         let named = MOMENTS.iter().zip(&self.moments);
         named
             .flat_map(|(kind, moment)| {
-                let split = parameters.split(moment).into_iter();
+                let split = parameters.split_trainable(moment).into_iter();
                 split.map(move |(name, tensor)| (format!("optimizer.{kind}.{name}"), tensor))
             })
             .collect()
@@ -75,14 +75,14 @@ impl FlatOptimizer {
         file: &str,
     ) -> Result<()> {
         for (kind, moment) in MOMENTS.iter().zip(&mut self.moments) {
-            for parameter in parameters.list() {
+            for parameter in parameters.list().iter().filter(|parameter| parameter.trainable) {
                 let key = format!("optimizer.{kind}.{}", parameter.name);
                 let found = state.get(&key).filter(|(shape, _)| *shape == parameter.shape);
                 let (_, values) = found.ok_or_else(|| {
                     let reason = "a moment of the optimiser is missing or has another shape";
                     Error::weights(file, &key, reason, "the model's config was changed; start a new run")
                 })?;
-                moment[parameter.range.clone()].copy_from_slice(values);
+                moment[parameter.grads.clone()].copy_from_slice(values);
             }
         }
         self.steps = steps;
@@ -239,7 +239,7 @@ mod tests {
         parameters.push("frozen", &[1, 2], &[1.0, 2.0]);
         parameters.train_only(|name| name != "frozen");
         let mut optimizer = FlatOptimizer::new(&parameters, OptimizerConfig::default());
-        optimizer.step(&mut parameters, &[0.0; 6], 0.1, 1.0);
+        optimizer.step(&mut parameters, &[0.0; 4], 0.1, 1.0);
         let expected = [0.99, 1.98, 1.0, 2.0, 1.0, 2.0];
         assert!(parameters.values().iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
     }

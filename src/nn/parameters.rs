@@ -12,6 +12,8 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Where it lies.
     pub range: Range<usize>,
+    /// Where its gradient lies among those of the parameters that learn; empty where it does not.
+    pub grads: Range<usize>,
     /// Whether it learns.
     pub trainable: bool,
 }
@@ -24,6 +26,8 @@ pub struct ParameterId(pub(crate) usize);
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     list: Vec<Parameter>,
+    /// How many values learn.
+    trainable: usize,
     index: HashMap<String, usize>,
     values: Vec<f32>,
 }
@@ -48,14 +52,20 @@ impl Parameters {
             name: name.to_owned(),
             shape: shape.to_vec(),
             range: start..self.values.len(),
+            grads: self.trainable..self.trainable + values.len(),
             trainable: true,
         });
+        self.trainable += values.len();
     }
 
     /// Decides which parameters learn.
     pub fn train_only(&mut self, chosen: impl Fn(&str) -> bool) {
+        self.trainable = 0;
         for parameter in &mut self.list {
             parameter.trainable = chosen(&parameter.name);
+            let count = if parameter.trainable { parameter.range.len() } else { 0 };
+            parameter.grads = self.trainable..self.trainable + count;
+            self.trainable += count;
         }
     }
 
@@ -99,9 +109,15 @@ impl Parameters {
         self.values.is_empty()
     }
 
-    /// How many values learn.
+    /// How many values learn: the length of a gradient.
     pub fn trainable(&self) -> usize {
-        self.list.iter().filter(|p| p.trainable).map(|p| p.range.len()).sum()
+        self.trainable
+    }
+
+    /// Names, shapes and values of `flat`, which is laid out like a gradient.
+    pub fn split_trainable(&self, flat: &[f32]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        let part = |p: &Parameter| (p.name.clone(), (p.shape.clone(), flat[p.grads.clone()].to_vec()));
+        self.list.iter().filter(|p| p.trainable).map(part).collect()
     }
 
     /// Names, shapes and values of `flat`, which is laid out like this.

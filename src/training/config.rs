@@ -1,19 +1,31 @@
 //! [`TrainingConfig`]: a training run, as a RON file.
 
+use super::objective::Objective;
 use super::schedule::{Rates, Schedule};
+use super::shape::ModelShape;
 use crate::error::{Error, Result};
-use crate::model::{Activation, Family, ModelConfig, RecurrentConfig, StoredAs, TransformerConfig};
+use crate::model::{LoraConfig, StoredAs};
 use crate::nn::optim::OptimizerConfig;
-use crate::nn::tape::Cell;
 use serde::{Deserialize, Serialize};
 
 /// A training run. Unknown fields are refused with their line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// The network's shape.
-    pub model: ModelShape,
-    /// How text becomes tokens.
+    /// The network's shape, of a model that is trained from scratch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelShape>,
+    /// The model to begin with instead: a checkpoint or Hugging Face directory, whose tokenizer is used too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// What learns instead of the base's own weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adaptation>,
+    /// What is made smaller.
+    #[serde(default)]
+    pub objective: Objective,
+    /// How text becomes tokens, where there is no base that says so.
+    #[serde(default)]
     pub tokenizer: TokenizerKind,
     /// Derives every random stream.
     #[serde(default)]
@@ -75,6 +87,14 @@ pub struct TrainingConfig {
     pub stored_as: StoredAs,
 }
 
+/// What learns in the place of a model's own weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Adaptation {
+    /// A low-rank adapter (Hu et al. 2022), saved in `adapter/` of the run in the layout of `peft`. The checkpoint itself
+    /// has it merged.
+    Lora(LoraConfig),
+}
+
 /// Which model of a run is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Keep {
@@ -94,144 +114,14 @@ fn one_part() -> usize {
     1
 }
 
-/// Which network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Architecture {
-    /// A transformer as Llama's: `RMSNorm`, rotary positions, grouped queries, `SwiGLU`.
-    #[default]
-    Transformer,
-    /// A transformer as Qwen2's: Llama's with biases on queries, keys and values.
-    Qwen2,
-    /// A transformer as Qwen3's: Llama's with an `RMSNorm` on each head's queries and keys.
-    Qwen3,
-    /// A transformer as GPT-2's: layer norms, learned positions, GELU.
-    Gpt2 {
-        /// Whether layers and norms have biases (nanoGPT's `bias`).
-        bias: bool,
-    },
-    /// An Elman network.
-    Rnn,
-    /// Gated recurrent units.
-    Gru,
-    /// Long short-term memory.
-    Lstm,
-}
-
-impl Architecture {
-    /// The recurrence, of a recurrent network.
-    fn cell(self) -> Option<Cell> {
-        match self {
-            Self::Rnn => Some(Cell::Rnn),
-            Self::Gru => Some(Cell::Gru),
-            Self::Lstm => Some(Cell::Lstm),
-            _ => None,
-        }
-    }
-}
-
-/// The network's shape, but for what the vocabulary decides. Sizes that are left out are chosen as is usual.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelShape {
-    /// Which network.
-    #[serde(default)]
-    pub architecture: Architecture,
-    /// Width of the residual stream, or of a recurrent network's state.
-    pub hidden_size: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Query heads of a transformer (default: as many as make them 64 wide, or one).
-    #[serde(default)]
-    pub heads: Option<usize>,
-    /// Key/value heads of a transformer (default: `heads`).
-    #[serde(default)]
-    pub kv_heads: Option<usize>,
-    /// Width inside a transformer's feed-forward block (default: 4 times `hidden_size` for GPT-2, else 8/3 of it in steps
-    /// of 32, which makes as many parameters).
-    #[serde(default)]
-    pub intermediate_size: Option<usize>,
-    /// Width of a recurrent network's embedding (default: `hidden_size`). A transformer's is `hidden_size`.
-    #[serde(default)]
-    pub embedding_size: Option<usize>,
-    /// Whether the output head is the embedding (default: yes, where their widths agree).
-    #[serde(default)]
-    pub tied: Option<bool>,
-    /// The longest context of the model, in tokens.
-    pub context: usize,
-}
-
-impl ModelShape {
-    fn heads(&self) -> usize {
-        self.heads.unwrap_or(if self.hidden_size.is_multiple_of(64) { self.hidden_size / 64 } else { 1 })
-    }
-
-    fn kv_heads(&self) -> usize {
-        let gpt2 = matches!(self.architecture, Architecture::Gpt2 { .. });
-        if gpt2 { self.heads() } else { self.kv_heads.unwrap_or_else(|| self.heads()) }
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.intermediate_size.unwrap_or_else(|| match self.architecture {
-            Architecture::Gpt2 { .. } => 4usize.saturating_mul(self.hidden_size),
-            _ => (self.hidden_size.saturating_mul(8) / 3).div_ceil(32) * 32,
-        })
-    }
-
-    fn tied(&self) -> bool {
-        self.tied.unwrap_or_else(|| self.embedding_size.is_none_or(|size| size == self.hidden_size))
-    }
-
-    /// The whole shape, for a vocabulary of this size.
-    pub fn config(&self, vocab_size: usize) -> ModelConfig {
-        if let Some(cell) = self.architecture.cell() {
-            return ModelConfig::Recurrent(RecurrentConfig {
-                cell,
-                vocab_size,
-                embedding_size: self.embedding_size.unwrap_or(self.hidden_size),
-                hidden_size: self.hidden_size,
-                num_hidden_layers: self.layers,
-                max_position_embeddings: self.context,
-                tie_word_embeddings: self.tied(),
-            });
-        }
-        let (family, activation) = match self.architecture {
-            Architecture::Qwen2 => (Family::Qwen2, Activation::SwiGlu),
-            Architecture::Qwen3 => (Family::Qwen3, Activation::SwiGlu),
-            Architecture::Gpt2 { .. } => (Family::Gpt2, Activation::GeluTanh),
-            _ => (Family::Llama, Activation::SwiGlu),
-        };
-        ModelConfig::Transformer(TransformerConfig {
-            family,
-            activation,
-            bias: self.architecture == Architecture::Gpt2 { bias: true },
-            mlp_bias: false,
-            vocab_size,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size(),
-            num_hidden_layers: self.layers,
-            num_attention_heads: self.heads(),
-            num_key_value_heads: self.kv_heads(),
-            head_dim: self.hidden_size.checked_div(self.heads()).unwrap_or(0),
-            max_position_embeddings: self.context,
-            rope_theta: 10_000.0,
-            rms_norm_eps: 1e-5,
-            tie_word_embeddings: self.tied(),
-        })
-    }
-}
-
 /// How text becomes tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenizerKind {
     /// A token a character.
+    #[default]
     Characters,
     /// Byte-level BPE with this many tokens, special ones included.
     Bpe(usize),
-}
-
-/// Whether `n` goes into `whole` without a rest.
-fn divides(n: usize, whole: usize) -> bool {
-    n > 0 && whole.is_multiple_of(n)
 }
 
 impl TrainingConfig {
@@ -245,46 +135,30 @@ impl TrainingConfig {
     /// Refuses what makes no run, naming the field.
     pub fn validate(&self, file: &str) -> Result<()> {
         let share = |value: f32| (0.0..1.0).contains(&value);
-        let model = &self.model;
         let size = |value: usize, most: usize| (1..=most).contains(&value);
         // The widest thing a step keeps for each of its tokens.
         let wide = self.rows.div_ceil(self.accumulate.max(1)).checked_mul(self.sequence);
-        let recurrent = model.architecture.cell().is_some();
-        let gates =
-            recurrent && [model.heads, model.kv_heads, model.intermediate_size].iter().any(Option::is_some);
-        let gpt2 = matches!(model.architecture, Architecture::Gpt2 { .. });
         let vocabulary = match self.tokenizer {
             TokenizerKind::Characters => true,
             TokenizerKind::Bpe(size) => (259..=1 << 20).contains(&size),
         };
         let rules = [
-            ("model.hidden_size", size(model.hidden_size, 1 << 15), "1 to 32768"),
-            ("model.layers", size(model.layers, 256), "1 to 256"),
-            ("model.heads", !gates, "no heads or `intermediate_size`, which recurrent networks do not have"),
-            ("model.heads", size(model.heads(), 512), "1 to 512"),
+            ("model", self.model.is_some() != self.base.is_some(), "either `model` or `base`"),
+            ("adapter", self.adapter.is_none() || self.base.is_some(), "none, or a `base` that it adapts"),
             (
-                "model.heads",
-                recurrent || divides(model.heads(), model.hidden_size),
-                "a divisor of `model.hidden_size`",
+                "objective",
+                self.objective == Objective::Likelihood || self.base.is_some(),
+                "Likelihood, or a `base` whose taste is changed",
             ),
-            ("model.kv_heads", size(model.kv_heads(), 512), "1 to 512"),
-            ("model.kv_heads", divides(model.kv_heads(), model.heads()), "a divisor of `model.heads`"),
             (
-                "model.kv_heads",
-                !gpt2 || model.kv_heads.is_none_or(|n| n == model.heads()),
-                "`model.heads`, as GPT-2 has it",
+                "calibrate",
+                !self.calibrate || self.objective == Objective::Likelihood,
+                "false, when taste is learned",
             ),
-            ("model.intermediate_size", size(model.intermediate_size(), 1 << 17), "1 to 131072"),
-            (
-                "model.embedding_size",
-                recurrent || model.embedding_size.is_none(),
-                "none: a transformer's is `hidden_size`",
-            ),
-            ("model.context", size(model.context, 1 << 21), "1 to 2097152"),
-            ("tokenizer", vocabulary, "Bpe(259) to Bpe(1048576)"),
+            ("ema", self.adapter.is_none() || self.ema.is_none(), "none, with an adapter"),
+            ("tokenizer", self.base.is_some() || vocabulary, "Bpe(259) to Bpe(1048576)"),
             ("steps", (1..=1_000_000_000).contains(&self.steps), "1 or more"),
             ("sequence", (2..=1 << 16).contains(&self.sequence), "2 to 65536"),
-            ("sequence", self.sequence <= self.model.context, "at most `model.context`"),
             ("rows", size(self.rows, 1 << 14), "1 to 16384"),
             (
                 "rows",
@@ -293,11 +167,6 @@ impl TrainingConfig {
             ),
             ("accumulate", size(self.accumulate, self.rows), "1 to `rows`"),
             ("ema", self.ema.is_none_or(|decay| (0.0..1.0).contains(&decay)), "0 or more, below 1"),
-            (
-                "calibrate",
-                !self.calibrate || !recurrent || !model.tied(),
-                "false, or `model.tied: false`: the head of a recurrent network is then scaled",
-            ),
             ("learning_rate", self.learning_rate > 0.0 && self.learning_rate <= 10.0, "above 0, at most 10"),
             (
                 "min_learning_rate",
@@ -313,9 +182,17 @@ impl TrainingConfig {
         ];
         let mut rules = rules.to_vec();
         rules.extend(self.optimizer.rules());
+        rules.extend(self.objective.rules());
+        if let Some(model) = &self.model {
+            rules.extend(model.rules());
+            rules.push(("sequence", self.sequence <= model.context, "at most `model.context`"));
+            let remedy = "false, or `model.tied: false`: the head of a recurrent network is then scaled";
+            rules.push(("calibrate", !self.calibrate || model.can_be_calibrated(), remedy));
+        }
         if let Some((field, _, range)) = rules.iter().find(|(_, holds, _)| !holds) {
             return Err(Error::config(file, *field, "the value is out of range", format!("choose {range}")));
         }
+        let Some(model) = &self.model else { return Ok(()) };
         let shape = model.config(match self.tokenizer {
             TokenizerKind::Characters => 1,
             TokenizerKind::Bpe(size) => size,

@@ -19,6 +19,8 @@ struct Line {
     train_loss: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     val_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair_accuracy: Option<f64>,
     lr: f64,
 }
 
@@ -51,8 +53,8 @@ impl Curve {
 
     /// Adds a line. When the disk refuses, none of it stays.
     pub(super) fn add(&mut self, progress: &Progress) -> Result<()> {
-        let Progress { step, train_loss, val_loss, lr, .. } = *progress;
-        let mut line = serde_json::to_vec(&Line { step, train_loss, val_loss, lr })
+        let Progress { step, train_loss, val_loss, pair_accuracy, lr, .. } = *progress;
+        let mut line = serde_json::to_vec(&Line { step, train_loss, val_loss, pair_accuracy, lr })
             .map_err(|e| Error::backend("writing the curve", e))?;
         line.push(b'\n');
         let failed = |e| Error::io("write the curve", &self.path, e);
@@ -76,7 +78,16 @@ mod tests {
 
     fn progress(step: u64, val_loss: Option<f64>) -> Progress {
         let stage = Stage::Stepped;
-        Progress { step, steps: 9, train_loss: Some(0.5), val_loss, lr: 0.25, tokens_per_s: 7.0, stage }
+        Progress {
+            step,
+            steps: 9,
+            train_loss: Some(0.5),
+            val_loss,
+            pair_accuracy: None,
+            lr: 0.25,
+            tokens_per_s: 7.0,
+            stage,
+        }
     }
 
     #[test]

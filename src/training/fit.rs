@@ -5,11 +5,14 @@ use super::calibration::{Calibration, cooled};
 use super::config::TrainingConfig;
 use super::curve::Curve;
 use super::directory::{Claim, Start};
+use super::environment::record_start;
 use super::learner::{Learner, LossSum, Step, learner};
+use super::objective::Objective;
 use super::packing::{PackedRow, epoch, pack};
 use super::progress::{Fitted, Progress, Stage};
 use super::source::{DataSets, SampleSource};
 use super::state::{self, Standing};
+use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::job::Job;
@@ -47,9 +50,27 @@ pub struct Fit {
     /// Tokens a second of the last optimiser step.
     speed: f64,
     curve: Curve,
+    events: EventFile,
     seed: Seed,
     _claim: Claim,
 }
+
+/// What a run is made from.
+pub struct RunSetup {
+    /// How it learns.
+    pub config: TrainingConfig,
+    /// How its text becomes tokens.
+    pub tokenizer: Tokenizer,
+    /// What it learns, and what is held out.
+    pub data: DataSets,
+    /// What the model is; its provenance is filled in.
+    pub card: Card,
+    /// The model it begins with, where the config names one.
+    pub base: Option<(ModelConfig, Weights)>,
+}
+
+/// Where a run's adapter is saved, within its directory.
+const ADAPTER: &str = "adapter";
 
 /// How far a validation has come.
 #[derive(Clone, Default)]
@@ -59,86 +80,59 @@ struct Tally {
     calibration: Calibration,
 }
 
-/// What a run is made of.
-struct Parts {
-    config: TrainingConfig,
-    tokenizer: Tokenizer,
-    data: DataSets,
-    card: Card,
-    claim: Claim,
-    shape: ModelConfig,
-    learner: Box<dyn Learner>,
-    standing: Standing,
-}
-
 impl Fit {
-    /// A new run in the directory `out`, which must hold neither a run nor a model. `card` says what the
-    /// model is; its provenance is filled in.
-    pub fn new(
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-        data: DataSets,
-        card: Card,
-        out: &Path,
-        compute: &Compute,
-    ) -> Result<Self> {
-        Self::begin(config, tokenizer, data, card, Claim::take(out, false)?, compute)
+    /// A new run in the directory `out`, which must hold neither a run nor a model.
+    pub fn new(setup: RunSetup, out: &Path, compute: &Compute) -> Result<Self> {
+        Self::begin(setup, Claim::take(out, false)?, compute)
     }
 
-    /// Goes on with the run in `out`. Config and data must be those it was started with. A run that was
+    /// Goes on with the run in `out`. Config, data and base must be those it was started with. A run that was
     /// killed before its first resume point begins anew.
-    pub fn resume(
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-        data: DataSets,
-        card: Card,
-        out: &Path,
-        compute: &Compute,
-    ) -> Result<Self> {
-        Self::begin(config, tokenizer, data, card, Claim::take(out, true)?, compute)
+    pub fn resume(setup: RunSetup, out: &Path, compute: &Compute) -> Result<Self> {
+        Self::begin(setup, Claim::take(out, true)?, compute)
     }
 
     /// Begins or goes on, in a directory that was claimed before. A new run saves its first resume point
     /// at once.
-    pub fn begin(
-        config: TrainingConfig,
-        tokenizer: Tokenizer,
-        data: DataSets,
-        card: Card,
-        claim: Claim,
-        compute: &Compute,
-    ) -> Result<Self> {
+    pub fn begin(setup: RunSetup, claim: Claim, compute: &Compute) -> Result<Self> {
+        let RunSetup { config, tokenizer, data, card, base } = setup;
         config.validate("config")?;
-        let shape = config.model.config(tokenizer.vocab_size());
-        let hash = data_hash(&data);
-        if claim.start() == Start::Fresh {
-            let learner = learner(&config, &shape, None, compute)?;
-            let standing = Standing::new(config.clone(), hash);
-            let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing };
-            let mut fit = Self::assemble(parts, compute)?;
+        let (shape, base) = match (base, &config.model) {
+            (Some((shape, weights)), None) => (shape, Some(weights)),
+            (None, Some(model)) => (model.config(tokenizer.vocab_size()), None),
+            _ => {
+                let remedy = "give the model that `base` names, and only then";
+                return Err(Error::config(
+                    "config",
+                    "base",
+                    "model and config do not belong together",
+                    remedy,
+                ));
+            }
+        };
+        fits(&config, &tokenizer, &shape)?;
+        let hash = data_hash(&data, base.as_ref());
+        let begun = claim.start();
+        let resumed = match begun {
+            Start::Fresh => None,
+            _ => Some(load(&claim, &config, &hash)?),
+        };
+        let mut learner = learner(&config, &shape, base.as_ref(), compute)?;
+        let standing = match resumed {
+            None => Standing::new(config.clone(), hash),
+            Some((standing, tensors)) => {
+                let file = claim.out().join(state::STATE).display().to_string();
+                learner.load_state(&tensors, standing.step, &file)?;
+                standing
+            }
+        };
+        let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing };
+        let mut fit = Self::assemble(parts, compute)?;
+        record_start(&fit.out, begun)?;
+        if begun == Start::Fresh {
             fit.save()?;
-            return Ok(fit);
-        }
-        let (standing, tensors) = state::load(claim.out())?;
-        let file = claim.out().join(state::STATE).display().to_string();
-        if let Some((field, reason)) = state::difference(&standing.config, &config) {
-            return Err(Error::config(file, field, reason, "give the config the run was started with"));
-        }
-        if standing.data_hash != hash {
-            let reason = "the data is not what the run was started with";
-            return Err(Error::config(file, "--data", reason, "give the same files, or start a new run"));
-        }
-        let named = shape.tensors().into_iter().filter_map(|(name, _)| tensors.get_key_value(&name));
-        let weights = Weights::new(named.map(|(name, tensor)| (name.clone(), tensor.clone())).collect())?;
-        weights.check(&shape.tensors(), &file)?;
-        let mut learner = learner(&config, &shape, Some(&weights), compute)?;
-        learner.load_state(&tensors, standing.step, &file)?;
-        let fit = Self::assemble(
-            Parts { config, tokenizer, data, card, claim, shape, learner, standing },
-            compute,
-        )?;
-        // The model of this very step may not have come to the disk whole: its state is always saved first.
-        if fit.standing.kept() {
+        } else if fit.standing.kept() {
+            // The model of this very step may not have come to the disk whole: its state is always saved first.
             fit.save_model()?;
         }
         Ok(fit)
@@ -162,6 +156,7 @@ impl Fit {
         let pool = pool.map_err(|e| Error::backend("starting the training threads", e))?;
         let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
         let curve = Curve::open(claim.out(), last)?;
+        let events = EventFile::open(claim.out(), last)?;
         let out = claim.out().to_owned();
         Ok(Self {
             config,
@@ -179,6 +174,7 @@ impl Fit {
             tally: Tally::default(),
             speed: 0.0,
             curve,
+            events,
             seed,
             _claim: claim,
         })
@@ -206,6 +202,7 @@ impl Fit {
     /// Saves a resume point now (before stopping). A validation under way is done again after a resume.
     pub fn save(&mut self) -> Result<()> {
         self.curve.sync()?;
+        self.events.sync()?;
         let tensors: Tensors = self.learner.state()?;
         state::save(&self.out, &self.standing, &tensors)
     }
@@ -220,14 +217,15 @@ impl Fit {
             let loss = (loss.nats / loss.weight) as f32;
             return Err(Error::Diverged { step: self.standing.step, loss });
         }
-        self.tally.loss.nats += loss.nats;
-        self.tally.loss.weight += loss.weight;
+        self.tally.loss.add(loss);
         self.tally.batches += 1;
         if end < self.validation.len() {
             return Ok(None);
         }
         let tally = std::mem::take(&mut self.tally);
         self.standing.calibration = tally.calibration.best();
+        let pairs = self.config.objective != Objective::Likelihood;
+        self.standing.pair_accuracy = pairs.then(|| tally.loss.right / tally.loss.weight);
         Ok(Some(tally.loss.nats / tally.loss.weight))
     }
 
@@ -244,10 +242,16 @@ impl Fit {
             val_loss = Some(loss);
             provenance.figures.insert("calibration_temperature".to_owned(), temperature);
         }
+        let accuracy = self.standing.pair_accuracy.map(|share| ("pair_accuracy".to_owned(), share));
+        provenance.figures.extend(accuracy);
         provenance.figures.extend(val_loss.map(|loss| ("val_loss".to_owned(), loss)));
         let checkpoint =
             Checkpoint { config: self.shape.clone(), weights, tokenizer: self.tokenizer.clone(), card };
-        checkpoint.save(&self.out)
+        checkpoint.save(&self.out)?;
+        match (self.learner.adapter()?, &self.shape) {
+            (Some(adapter), ModelConfig::Transformer(shape)) => adapter.save(&self.out.join(ADAPTER), shape),
+            _ => Ok(()),
+        }
     }
 
     fn next_rows(&mut self) -> Result<Vec<PackedRow>> {
@@ -288,6 +292,7 @@ impl Fit {
     fn complete(&mut self, val_loss: Option<f64>) -> Result<Progress> {
         let progress = self.progress(Stage::Stepped, val_loss);
         self.curve.add(&progress)?;
+        self.events.add(&progress)?;
         if let Some(loss) = val_loss {
             self.standing.judge(loss);
         }
@@ -308,6 +313,7 @@ impl Fit {
             steps: self.config.steps,
             train_loss: self.standing.train_loss,
             val_loss,
+            pair_accuracy: self.standing.pair_accuracy.filter(|_| val_loss.is_some()),
             lr: self.config.rate(self.standing.step),
             tokens_per_s: self.speed,
             stage,
@@ -348,8 +354,53 @@ impl Fit {
     }
 }
 
-fn data_hash(data: &DataSets) -> String {
-    blake3::hash(format!("{} {}", data.train.hash(), data.validation.hash()).as_bytes()).to_hex().to_string()
+/// What a new run is assembled of.
+struct Parts {
+    config: TrainingConfig,
+    tokenizer: Tokenizer,
+    data: DataSets,
+    card: Card,
+    claim: Claim,
+    shape: ModelConfig,
+    learner: Box<dyn Learner>,
+    standing: Standing,
+}
+
+/// Whether rows and tokens of a run fit the model.
+fn fits(config: &TrainingConfig, tokenizer: &Tokenizer, shape: &ModelConfig) -> Result<()> {
+    if config.sequence > shape.context() {
+        let reason =
+            format!("{} tokens do not fit the base's context of {}", config.sequence, shape.context());
+        return Err(Error::config("config", "sequence", reason, "choose a shorter one"));
+    }
+    if tokenizer.vocab_size() > shape.vocab_size() {
+        return Err(Error::Vocabulary {
+            file: "tokenizer".into(),
+            reason: format!("it has {} tokens and the model {}", tokenizer.vocab_size(), shape.vocab_size()),
+            remedy: "use the base's own tokenizer".into(),
+        });
+    }
+    Ok(())
+}
+
+/// The resume point of a run, which must be one of this config and this data.
+fn load(claim: &Claim, config: &TrainingConfig, hash: &str) -> Result<(Standing, Tensors)> {
+    let (standing, tensors) = state::load(claim.out())?;
+    let file = claim.out().join(state::STATE).display().to_string();
+    if let Some((field, reason)) = state::difference(&standing.config, config) {
+        return Err(Error::config(file, field, reason, "give the config the run was started with"));
+    }
+    if standing.data_hash != hash {
+        let reason = "the data (or the base) is not what the run was started with";
+        return Err(Error::config(file, "--data", reason, "give the same files, or start a new run"));
+    }
+    Ok((standing, tensors))
+}
+
+fn data_hash(data: &DataSets, base: Option<&Weights>) -> String {
+    let base = base.map_or_else(String::new, |weights| format!(" {}", weights.hash()));
+    let all = format!("{} {}{base}", data.train.hash(), data.validation.hash());
+    blake3::hash(all.as_bytes()).to_hex().to_string()
 }
 
 impl Job for Fit {
@@ -377,21 +428,19 @@ mod tests {
 
     const TEXT: &str = "the cat sat on the mat and the dog sat on the log and so on and on they sat ";
 
-    fn parts(config: &TrainingConfig) -> (TrainingConfig, Tokenizer, DataSets, Card) {
+    fn setup(config: &TrainingConfig) -> RunSetup {
         let text = TEXT.repeat(12);
         let tokenizer = Tokenizer::characters(&text).unwrap();
         let data = text_sets(&text, &tokenizer, config.sequence).unwrap();
-        (config.clone(), tokenizer, data, Card::new("text"))
+        RunSetup { config: config.clone(), tokenizer, data, card: Card::new("text"), base: None }
     }
 
     fn start(config: &TrainingConfig, out: &Path) -> Result<Fit> {
-        let (config, tokenizer, data, card) = parts(config);
-        Fit::new(config, tokenizer, data, card, out, &Compute::cpu(2))
+        Fit::new(setup(config), out, &Compute::cpu(2))
     }
 
     fn go_on(config: &TrainingConfig, out: &Path) -> Result<Fit> {
-        let (config, tokenizer, data, card) = parts(config);
-        Fit::resume(config, tokenizer, data, card, out, &Compute::cpu(2))
+        Fit::resume(setup(config), out, &Compute::cpu(2))
     }
 
     fn losses(out: &Path) -> Vec<(u64, Option<f64>, Option<f64>)> {
@@ -487,12 +536,12 @@ mod tests {
         let error = go_on(&other, dir.path()).err().unwrap().to_string();
         assert!(error.contains("`learning_rate`"), "{error}");
         let mut wider = small();
-        wider.model.hidden_size = 32;
+        wider.model.as_mut().unwrap().hidden_size = 32;
         let error = go_on(&wider, dir.path()).err().unwrap().to_string();
         assert!(error.contains("`model.hidden_size`"), "{error}");
-        let (config, tokenizer, _, card) = parts(&small());
-        let data = text_sets(&TEXT.repeat(13), &tokenizer, config.sequence).unwrap();
-        let error = Fit::resume(config, tokenizer, data, card, dir.path(), &Compute::cpu(2)).err().unwrap();
+        let mut other = setup(&small());
+        other.data = text_sets(&TEXT.repeat(13), &other.tokenizer, 16).unwrap();
+        let error = Fit::resume(other, dir.path(), &Compute::cpu(2)).err().unwrap();
         assert!(error.to_string().contains("--data"), "{error}");
         std::fs::write(dir.path().join(state::STATE), b"garbage").unwrap();
         assert!(go_on(&small(), dir.path()).err().unwrap().to_string().contains(state::STATE));
@@ -532,5 +581,38 @@ mod tests {
         let config = TrainingConfig { warmup_steps: 0, min_learning_rate: 0.0, ..config };
         let fitted = job::run(start(&config, dir.path()).unwrap(), |_| ()).unwrap();
         assert!(fitted.early && fitted.steps < 2000, "{fitted:?}");
+    }
+
+    #[test]
+    fn an_adapter_is_trained_on_a_frozen_base_and_resumes() {
+        use crate::model::LoraConfig;
+        use crate::training::Adaptation;
+        let dir = tempfile::tempdir().unwrap();
+        job::run(start(&small(), dir.path()).unwrap(), |_| ()).unwrap();
+        let base = Checkpoint::load(dir.path()).unwrap();
+        let lora = LoraConfig { rank: 2, alpha: 4.0, targets: vec!["q_proj".into(), "up_proj".into()] };
+        let adapter = Some(Adaptation::Lora(lora));
+        let config = TrainingConfig { model: None, base: Some("base".into()), adapter, ..small() };
+        let setup = || {
+            let base = Some((base.config.clone(), base.weights.clone()));
+            RunSetup { config: config.clone(), base, ..setup(&small()) }
+        };
+        let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let fitted = job::run(Fit::new(setup(), straight.path(), &Compute::cpu(2)).unwrap(), |_| ()).unwrap();
+        assert!(fitted.best_val_loss < fitted.first_val_loss);
+        let mut fit = Fit::new(setup(), broken.path(), &Compute::cpu(2)).unwrap();
+        while fit.standing().step < 9 {
+            let _ = fit.step().unwrap();
+        }
+        drop(fit);
+        job::run(Fit::resume(setup(), broken.path(), &Compute::cpu(2)).unwrap(), |_| ()).unwrap();
+        assert_eq!(losses(straight.path()), losses(broken.path()));
+        // The checkpoint is the base with the adapter that stands beside it.
+        let merged = Checkpoint::load(broken.path()).unwrap().weights;
+        let adapter = crate::model::Adapter::load(&broken.path().join(ADAPTER)).unwrap();
+        assert_eq!(adapter.merge_into(&base.weights).unwrap().hash(), merged.hash());
+        let mut other = setup();
+        other.base = None;
+        assert!(Fit::resume(other, broken.path(), &Compute::cpu(2)).is_err());
     }
 }

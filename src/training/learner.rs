@@ -2,13 +2,14 @@
 //! ([`Transformer`]).
 
 use super::calibration::Calibration;
-use super::config::TrainingConfig;
+use super::config::{Adaptation, TrainingConfig};
+use super::objective::Objective;
 use super::packing::{Batch, PackedRow, packed};
 use crate::error::{Error, Result};
-use crate::model::{Dropout, Family, ModelConfig, Network, Transformer, Weights};
+use crate::model::{Adapter, Dropout, Family, ModelConfig, Network, Transformer, Weights};
 use crate::nn::optim::{Optimizer, clip_global_norm};
 use crate::nn::tape::{Pool, Tape};
-use crate::nn::{Compute, FlatOptimizer, Mode, Tensors, clip_scale, cross_entropy, global_norm};
+use crate::nn::{Compute, FlatOptimizer, Mode, Parameter, Tensors, clip_scale, cross_entropy, global_norm};
 use crate::seed::Seed;
 use candle_core::{DType, Device, Tensor};
 
@@ -32,11 +33,21 @@ impl Step {
     }
 }
 
-/// A sum of losses in nats, and the weight it is of.
+/// A sum of losses in nats, and the weight it is of: tokens, or pairs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LossSum {
     pub(super) nats: f64,
     pub(super) weight: f64,
+    /// Pairs whose chosen answer gained on the other since the reference; half of one for each that did neither.
+    pub(super) right: f64,
+}
+
+impl LossSum {
+    pub(super) fn add(&mut self, other: Self) {
+        self.nats += other.nats;
+        self.weight += other.weight;
+        self.right += other.right;
+    }
 }
 
 /// What takes a batch and learns from it.
@@ -50,6 +61,11 @@ pub(super) trait Learner: Send {
     /// A copy of the weights that are evaluated and saved (the averaged ones, where they are averaged).
     fn weights(&self) -> Result<Weights>;
 
+    /// The adapter that learns, if it is one.
+    fn adapter(&self) -> Result<Option<Adapter>> {
+        Ok(None)
+    }
+
     /// Everything that a resumed run needs, by name.
     fn state(&self) -> Result<Tensors>;
 
@@ -61,19 +77,27 @@ pub(super) trait Learner: Send {
 pub(super) fn learner(
     config: &TrainingConfig,
     shape: &ModelConfig,
-    weights: Option<&Weights>,
+    base: Option<&Weights>,
     compute: &Compute,
 ) -> Result<Box<dyn Learner>> {
     let seed = Seed::new(config.seed);
     if compute.device.is_cpu() {
-        let network = match weights {
-            Some(weights) => Network::from_weights(shape, weights)?,
-            None => Network::new(shape, seed)?,
+        let network = match (base, &config.adapter) {
+            (Some(base), Some(Adaptation::Lora(lora))) => Network::with_adapter(shape, base, lora, seed)?,
+            (Some(base), None) => Network::from_weights(shape, base)?,
+            (None, _) => Network::new(shape, seed)?,
         };
         return Ok(Box::new(TapeLearner::new(config, network)));
     }
     let transformer = match shape {
-        ModelConfig::Transformer(shape) if shape.family == Family::Llama && config.ema.is_none() => shape,
+        ModelConfig::Transformer(shape)
+            if shape.family == Family::Llama
+                && config.ema.is_none()
+                && config.adapter.is_none()
+                && config.objective == Objective::Likelihood =>
+        {
+            shape
+        }
         _ => {
             return Err(Error::Device {
                 wanted: format!("{:?}", compute.device.location()),
@@ -82,8 +106,8 @@ pub(super) fn learner(
             });
         }
     };
-    let model = match weights {
-        Some(weights) => Transformer::from_weights(transformer, weights, &compute.device)?,
+    let model = match base {
+        Some(base) => Transformer::from_weights(transformer, base, &compute.device)?,
         None => Transformer::new(transformer, seed, &compute.device)?,
     };
     Ok(Box::new(CandleLearner {
@@ -110,7 +134,7 @@ impl TapeLearner {
         let parameters = network.parameters();
         Self {
             optimizer: FlatOptimizer::new(parameters, config.optimizer),
-            grads: vec![0.0; parameters.len()],
+            grads: vec![0.0; parameters.trainable()],
             averaged: if config.ema.is_some() { parameters.values().to_vec() } else { Vec::new() },
             pool: Pool::default(),
             config: config.clone(),
@@ -124,10 +148,10 @@ impl TapeLearner {
         let mut tape = Tape::new(self.network.parameters(), &mut self.pool);
         let logits = self.network.forward(&mut tape, &batch, dropout);
         let loss = tape.loss(logits, &targets, self.config.label_smoothing);
-        let sum = weighted(tape.value(loss), &weights).nats;
-        let shares: Vec<f32> = weights.iter().map(|w| (f64::from(*w) / weight) as f32).collect();
-        tape.backward(loss, &shares, &mut self.grads);
-        sum
+        let (sum, mut slopes) = self.config.objective.judge(rows, tape.value(loss), &weights);
+        slopes.iter_mut().for_each(|slope| *slope = (f64::from(*slope) / weight) as f32);
+        tape.backward(loss, &slopes, &mut self.grads);
+        sum.nats
     }
 
     fn average(&mut self) {
@@ -153,7 +177,7 @@ const AVERAGED: &str = "averaged.";
 
 impl Learner for TapeLearner {
     fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32> {
-        let weight: f64 = rows.iter().map(PackedRow::weight).sum();
+        let weight = self.config.objective.weight(rows);
         self.grads.fill(0.0);
         let mut nats = 0.0;
         let parts = self.config.accumulate.clamp(1, rows.len().max(1));
@@ -179,7 +203,7 @@ impl Learner for TapeLearner {
             if let Some(calibration) = calibration {
                 calibration.add(tape.value(logits), tape.width(logits), &targets, &weights);
             }
-            weighted(tape.value(loss), &weights)
+            this.config.objective.judge(rows, tape.value(loss), &weights).0
         }))
     }
 
@@ -190,10 +214,18 @@ impl Learner for TapeLearner {
         Weights::new(self.network.parameters().split(&self.averaged))
     }
 
+    fn adapter(&self) -> Result<Option<Adapter>> {
+        self.network.adapter()
+    }
+
     fn state(&self) -> Result<Tensors> {
         let parameters = self.network.parameters();
         let mut state = self.optimizer.state(parameters);
-        state.extend(parameters.split(parameters.values()));
+        // What is frozen is read from the base again.
+        let all = parameters.split(parameters.values()).into_iter();
+        state.extend(
+            all.filter(|(name, _)| parameters.id(name).is_some_and(|id| parameters.get(id).trainable)),
+        );
         if !self.averaged.is_empty() {
             let averaged = parameters.split(&self.averaged).into_iter();
             state.extend(averaged.map(|(name, tensor)| (format!("{AVERAGED}{name}"), tensor)));
@@ -203,27 +235,28 @@ impl Learner for TapeLearner {
 
     fn load_state(&mut self, state: &Tensors, steps: u64, file: &str) -> Result<()> {
         self.optimizer.load_state(self.network.parameters(), state, steps, file)?;
-        if self.averaged.is_empty() {
-            return Ok(());
-        }
-        for parameter in self.network.parameters().list() {
-            let key = format!("{AVERAGED}{}", parameter.name);
-            let found = state.get(&key).filter(|(shape, _)| *shape == parameter.shape);
-            let (_, values) = found.ok_or_else(|| {
-                Error::weights(file, &key, "an averaged weight is missing", "start a new run")
-            })?;
-            self.averaged[parameter.range.clone()].copy_from_slice(values);
+        for parameter in self.network.parameters().list().to_vec() {
+            let Parameter { name, range, shape, trainable, .. } = &parameter;
+            if *trainable {
+                let values = whole(state, name, shape, file)?;
+                self.network.parameters_mut().values_mut()[range.clone()].copy_from_slice(values);
+            }
+            if !self.averaged.is_empty() {
+                let values = whole(state, &format!("{AVERAGED}{name}"), shape, file)?;
+                self.averaged[range.clone()].copy_from_slice(values);
+            }
         }
         Ok(())
     }
 }
 
-fn weighted(losses: &[f32], weights: &[f32]) -> LossSum {
-    let each = losses.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
-    each.fold(LossSum::default(), |sum, (loss, weight)| LossSum {
-        nats: sum.nats + f64::from(*loss) * f64::from(*weight),
-        weight: sum.weight + f64::from(*weight),
-    })
+/// A tensor of a state, in its shape and finite.
+fn whole<'a>(state: &'a Tensors, name: &str, shape: &[usize], file: &str) -> Result<&'a [f32]> {
+    let found =
+        state.get(name).filter(|(found, values)| found == shape && values.iter().all(|v| v.is_finite()));
+    let broken =
+        || Error::weights(file, name, "a weight is missing, damaged or has another shape", "start a new run");
+    found.map(|(_, values)| values.as_slice()).ok_or_else(broken)
 }
 
 /// Learns on a GPU.
@@ -264,7 +297,7 @@ impl Learner for CandleLearner {
             calibration.add(&plain(&logits)?.1, vocab, &targets, &weights);
         }
         let weight: f64 = rows.iter().map(PackedRow::weight).sum();
-        Ok(LossSum { nats: f64::from(loss) * weight, weight })
+        Ok(LossSum { nats: f64::from(loss) * weight, weight, right: 0.0 })
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -280,6 +313,10 @@ impl Learner for CandleLearner {
         let tensor = |(shape, values): &(Vec<usize>, Vec<f32>)| {
             Tensor::from_slice(values, shape.as_slice(), &self.device)
         };
+        for (name, var) in self.model.vars() {
+            let values = whole(state, name, var.dims(), file)?;
+            var.set(&Tensor::from_slice(values, var.dims(), &self.device)?)?;
+        }
         let moments = state.iter().filter(|(name, _)| name.starts_with("optimizer."));
         let moments =
             moments.map(|(name, values)| Ok((name.clone(), tensor(values)?))).collect::<Result<_>>()?;
@@ -299,7 +336,8 @@ mod tests {
         let mut noise = Seed::new(5).stream();
         let samples = (0..count).map(|_| {
             let ids: Vec<u32> = (0..33).map(|_| noise.below(300) as u32).collect();
-            Sample { loss: ids.iter().enumerate().map(|(i, _)| f32::from(u8::from(i > 0))).collect(), ids }
+            let loss = ids.iter().enumerate().map(|(i, _)| f32::from(u8::from(i > 0))).collect();
+            Sample::new(ids, loss)
         });
         pack(samples, 32)
     }

@@ -9,6 +9,7 @@ use crate::model::Packed;
 use crate::nn::Tokens;
 use crate::seed::Seed;
 use candle_core::{Device, Tensor};
+use std::ops::Range;
 
 /// A row of packed samples.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,18 +20,43 @@ pub struct PackedRow {
     positions: Vec<u32>,
     segments: Vec<u32>,
     samples: u32,
+    pairs: Vec<PackedPair>,
+}
+
+/// Two answers to one prompt, within a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PackedPair {
+    pub(super) chosen: Range<usize>,
+    pub(super) rejected: Range<usize>,
+    /// By how much the reference prefers the chosen one, in nats.
+    pub(super) margin: f32,
 }
 
 impl PackedRow {
     fn add(&mut self, sample: &Sample, length: usize) {
+        let chosen = self.add_one(&sample.ids, &sample.loss, length);
+        if let Some(rejected) = &sample.rejected {
+            let margin = rejected.margin;
+            let rejected = self.add_one(&rejected.ids, &rejected.loss, length);
+            self.pairs.push(PackedPair { chosen, rejected, margin });
+        }
+    }
+
+    fn add_one(&mut self, ids: &[u32], loss: &[f32], length: usize) -> Range<usize> {
         self.samples += 1;
         // The last token is a target only; a sample too long for a row is cut at its end.
-        let count = sample.ids.len().saturating_sub(1).min(length - self.ids.len());
-        self.ids.extend(&sample.ids[..count]);
-        self.targets.extend(&sample.ids[1..=count]);
-        self.weights.extend(&sample.loss[1..=count]);
+        let (start, count) = (self.ids.len(), ids.len().saturating_sub(1).min(length - self.ids.len()));
+        self.ids.extend(&ids[..count]);
+        self.targets.extend(&ids[1..=count]);
+        self.weights.extend(&loss[1..=count]);
         self.positions.extend(0..count as u32);
         self.segments.extend(std::iter::repeat_n(self.samples, count));
+        start..start + count
+    }
+
+    /// The pairs of answers in it.
+    pub(super) fn pairs(&self) -> &[PackedPair] {
+        &self.pairs
     }
 
     /// Whether any of its tokens counts for the loss.
@@ -41,6 +67,12 @@ impl PackedRow {
     /// How much its tokens count in all.
     pub(super) fn weight(&self) -> f64 {
         self.weights.iter().copied().map(f64::from).sum()
+    }
+
+    /// How much each token counts.
+    #[cfg(test)]
+    pub(super) fn weights(&self) -> &[f32] {
+        &self.weights
     }
 
     /// Tokens that are not padding.
@@ -72,7 +104,12 @@ impl PackedRow {
 pub fn pack(samples: impl Iterator<Item = Sample>, length: usize) -> Vec<PackedRow> {
     let mut rows: Vec<PackedRow> = Vec::new();
     for sample in samples.filter(|sample| sample.ids.len() > 1) {
-        let needed = (sample.ids.len() - 1).min(length);
+        let other = sample.rejected.as_ref().map_or(0, |other| other.ids.len().saturating_sub(1));
+        // Half a pair teaches nothing.
+        if sample.rejected.is_some() && sample.ids.len() - 1 + other > length {
+            continue;
+        }
+        let needed = (sample.ids.len() - 1 + other).min(length);
         // The first of the last few rows with room: tight, and still in the order of the shuffle.
         let recent = rows.len().saturating_sub(8);
         let room = rows[recent..].iter().position(|row| row.ids.len() + needed <= length);
@@ -160,7 +197,7 @@ mod tests {
     fn sample(length: usize, first: u32) -> Sample {
         let mut loss = vec![1.0; length];
         loss.iter_mut().take(1).for_each(|w| *w = 0.0);
-        Sample { ids: (first..first + length as u32).collect(), loss }
+        Sample::new((first..first + length as u32).collect(), loss)
     }
 
     #[test]

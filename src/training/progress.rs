@@ -30,6 +30,9 @@ pub struct Progress {
     /// The validation loss in nats a token, when there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// Of held-out pairs, the share whose chosen answer gained on the other, when there was a validation of such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair_accuracy: Option<f64>,
     /// The learning rate.
     pub lr: f64,
     /// Tokens learned from a second, validation and padding not counted (0 at step 0, left out in JSON).

@@ -9,6 +9,26 @@ pub struct Sample {
     pub ids: Vec<u32>,
     /// How much predicting `ids[i]` from what came before counts, one for each token; the first is 0.
     pub loss: Vec<f32>,
+    /// What this was preferred to, when taste is learned.
+    pub rejected: Option<Rejected>,
+}
+
+/// The other half of a pair of answers to one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// Token ids, prompt included.
+    pub ids: Vec<u32>,
+    /// 1 for each token of the answer, 0 for the prompt.
+    pub loss: Vec<f32>,
+    /// By how much the reference model prefers the chosen answer, in nats.
+    pub margin: f32,
+}
+
+impl Sample {
+    /// A sequence to learn.
+    pub fn new(ids: Vec<u32>, loss: Vec<f32>) -> Self {
+        Self { ids, loss, rejected: None }
+    }
 }
 
 /// Where training sequences come from.

@@ -35,6 +35,8 @@ pub struct Standing {
     pub val_loss: Option<f64>,
     /// The temperature at which that validation cost least, and its loss there (when calibrating).
     pub calibration: Option<(f64, f64)>,
+    /// Of the held-out pairs of that validation, the share that is ranked right (when taste is learned).
+    pub pair_accuracy: Option<f64>,
     /// The training loss of `step`.
     pub train_loss: Option<f32>,
     /// Seconds of work.
@@ -58,6 +60,7 @@ impl Standing {
             validated: false,
             val_loss: None,
             calibration: None,
+            pair_accuracy: None,
             train_loss: None,
             seconds: 0.0,
             config,

@@ -295,6 +295,7 @@ mod tests {
 
     fn progress(step: u64) -> Progress {
         Progress {
+            pair_accuracy: None,
             step,
             steps: 1000,
             train_loss: (step > 0).then_some(2.5),

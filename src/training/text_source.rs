@@ -6,10 +6,21 @@ use crate::error::{Error, Result};
 use crate::files::read_text;
 use crate::seed::Stream;
 use crate::text::Tokenizer;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// The largest text file that is read.
 const LARGEST: u64 = 1 << 30;
+
+/// Which part of a text is held out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldOut {
+    /// The last tenth of its characters, as nanoGPT has it.
+    #[default]
+    Tail,
+    /// Every tenth line, the tenth, the twentieth, ..
+    TenthLine,
+}
 
 /// Plain text, as read from files.
 #[derive(Clone, Debug, Default)]
@@ -51,18 +62,23 @@ impl TextCorpus {
     }
 
     /// The tokenizer of this text. Characters come from all of it; a BPE is learned from the training part.
-    pub fn tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
+    pub fn tokenizer(&self, kind: TokenizerKind, held: HoldOut) -> Result<Tokenizer> {
         match kind {
             TokenizerKind::Characters => Tokenizer::characters(&self.text),
             TokenizerKind::Bpe(size) => {
-                Tokenizer::train(self.text[..split(&self.text)].split_inclusive('\n'), size, &[])
+                Tokenizer::train(parts(&self.text, held)[0].split_inclusive('\n'), size, &[])
             }
         }
     }
 
     /// The training part and what is held out, in windows of `length` predictions.
-    pub fn sets(&self, tokenizer: &Tokenizer, length: usize) -> Result<DataSets> {
-        text_sets(&self.text, tokenizer, length)
+    pub fn sets(&self, tokenizer: &Tokenizer, length: usize, held: HoldOut) -> Result<DataSets> {
+        sets_of(parts(&self.text, held), tokenizer, length)
+    }
+
+    /// UTF-8 bytes that are held out.
+    pub fn held_bytes(&self, held: HoldOut) -> usize {
+        parts(&self.text, held)[1].len()
     }
 
     /// What was read and what was left out.
@@ -96,6 +112,22 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
 fn split(text: &str) -> usize {
     let characters = text.chars().count();
     text.char_indices().nth(characters * 9 / 10).map_or(text.len(), |(at, _)| at)
+}
+
+/// The training part and what is held out.
+fn parts(text: &str, held: HoldOut) -> [Cow<'_, str>; 2] {
+    match held {
+        HoldOut::Tail => {
+            let at = split(text);
+            [Cow::Borrowed(&text[..at]), Cow::Borrowed(&text[at..])]
+        }
+        HoldOut::TenthLine => {
+            let lines = || text.split_inclusive('\n').enumerate();
+            let part =
+                |held: bool| lines().filter(|(n, _)| (n % 10 == 9) == held).map(|(_, line)| line).collect();
+            [Cow::Owned(part(false)), Cow::Owned(part(true))]
+        }
+    }
 }
 
 /// Token ids, a paragraph (up to and with its blank lines) at a time, which takes a fraction of the memory.
@@ -144,25 +176,29 @@ impl Windows {
         let ids = self.ids[start.min(end)..end].to_vec();
         let mut loss = vec![1.0; ids.len()];
         loss.iter_mut().take(1).for_each(|weight| *weight = 0.0);
-        Sample { ids, loss }
+        Sample::new(ids, loss)
     }
 }
 
 /// Splits a text: the first nine tenths of its characters to learn from, the rest held out.
 pub fn text_sets(text: &str, tokenizer: &Tokenizer, length: usize) -> Result<DataSets> {
-    let at = split(text);
+    sets_of(parts(text, HoldOut::Tail), tokenizer, length)
+}
+
+fn sets_of([train, held]: [Cow<'_, str>; 2], tokenizer: &Tokenizer, length: usize) -> Result<DataSets> {
+    let bytes = train.len() + held.len();
     let windows = |part: &str, what: &str| {
         let ids = encode(part, tokenizer)?;
         if ids.len() < 2 {
             return Err(Error::Data {
-                source_name: format!("{} bytes of text", text.len()),
+                source_name: format!("{bytes} bytes of text"),
                 reason: format!("the {what} part is empty"),
                 remedy: "give more text".into(),
             });
         }
         Ok(Box::new(Windows { ids, length }))
     };
-    Ok(DataSets { train: windows(&text[..at], "training")?, validation: windows(&text[at..], "validation")? })
+    Ok(DataSets { train: windows(&train, "training")?, validation: windows(&held, "validation")? })
 }
 
 #[cfg(test)]
@@ -181,11 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn every_tenth_line_is_held_out_when_asked_for() {
+        let text: String = (1..=25).map(|n| format!("line {n}\n")).collect();
+        let [train, held] = parts(&text, HoldOut::TenthLine);
+        assert_eq!(held, "line 10\nline 20\n");
+        assert_eq!(train.lines().count(), 23);
+        assert!(train.contains("line 21\n") && !train.contains("line 10\n"));
+    }
+
+    #[test]
     fn paragraphs_encode_to_the_same_ids_as_the_whole() {
         let text = "One two.\nthree\n\nFour\n\n\n\nfive  six\n\n ".repeat(5);
         for kind in [TokenizerKind::Characters, TokenizerKind::Bpe(300)] {
             let corpus = TextCorpus { text: text.clone(), ..TextCorpus::default() };
-            let tokenizer = corpus.tokenizer(kind).unwrap();
+            let tokenizer = corpus.tokenizer(kind, HoldOut::Tail).unwrap();
             assert_eq!(tokenizer.decode(&encode(&text, &tokenizer).unwrap()), text);
             if kind == TokenizerKind::Characters {
                 assert_eq!(encode(&text, &tokenizer).unwrap(), tokenizer.encode(&text).unwrap());

@@ -1,7 +1,8 @@
 //! What `--data` names: written corpora and recordings.
 
-use bevy_skald::dialogue::{Corpus, RecordedExchange, World};
+use bevy_skald::dialogue::{Corpus, PreferencePair, RecordedExchange, World, preference_pairs, read_picks};
 use bevy_skald::recording::Store;
+use bevy_skald::seed::Seed;
 use bevy_skald::{Error, Result};
 use std::fs::File;
 use std::io::Read;
@@ -43,6 +44,24 @@ pub fn read(paths: &[PathBuf]) -> Result<(Corpus, Vec<(String, RecordedExchange)
         });
     }
     Ok((corpus, recorded))
+}
+
+/// Pairs of answers: picks from JSONL files, and what players read and clicked away from stores.
+pub fn preferences(paths: &[PathBuf], seed: Seed) -> Result<Vec<PreferencePair>> {
+    let mut pairs = Vec::new();
+    for path in paths {
+        if !is_store(path)? {
+            pairs.extend(read_picks(path)?);
+            continue;
+        }
+        let mut recorded = Vec::new();
+        for event in Store::open_read(path)?.events(Some(RecordedExchange::KIND)) {
+            let event = event?;
+            recorded.push((format!("{}/{}", path.display(), event.session), event.parse()?));
+        }
+        pairs.extend(preference_pairs(&recorded, seed));
+    }
+    Ok(pairs)
 }
 
 fn is_store(path: &Path) -> Result<bool> {

@@ -86,14 +86,17 @@ impl Screen {
         eprintln!("stopped at step {step}, all is saved; go on with the same command and `--resume`");
     }
 
-    /// Says how the run ended.
-    pub fn done(&self, fitted: &Fitted) {
+    /// Says how the run ended; of plain text, how many bytes a held-out token has.
+    pub fn done(&self, fitted: &Fitted, bytes_a_token: Option<f64>) {
         if let Some(bar) = &self.bar {
             bar.finish();
         }
         if self.json {
             let mut line = serde_json::to_value(fitted).unwrap_or(Value::Null);
             line["done"] = true.into();
+            if let Some(bytes) = bytes_a_token {
+                line["best_bits_per_byte"] = (fitted.best_val_loss / std::f64::consts::LN_2 / bytes).into();
+            }
             say(&line);
         }
         eprintln!(

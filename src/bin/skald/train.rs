@@ -5,15 +5,21 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueData, data_sets, prompt, tokenizer_lines, written_lines};
-use bevy_skald::files::{parse_ron, read_text};
+use bevy_skald::dialogue::{
+    DialogueData, data_sets, preference_samples, prompt, tokenizer_lines, written_lines,
+};
+use bevy_skald::files::{parse_ron, read_limited, read_text};
 use bevy_skald::job::Job;
-use bevy_skald::model::Card;
+use bevy_skald::model::{CARD, Card, Checkpoint, ModelConfig, Weights, weights_from_dir};
 use bevy_skald::nn::DeviceChoice;
+use bevy_skald::seed::Seed;
 use bevy_skald::text::Tokenizer;
-use bevy_skald::training::{Claim, DataSets, Fit, TextCorpus, TokenizerKind, TrainingConfig};
+use bevy_skald::training::{
+    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, TextCorpus, TokenizerKind, TrainingConfig,
+};
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,9 +42,20 @@ pub struct TrainArgs {
     /// Optimiser steps, instead of the config's.
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// Of plain text, what is held out.
+    #[arg(long, value_enum, default_value_t = Held::Tail)]
+    hold_out: Held,
     /// Go on with the run in `--out`.
     #[arg(long)]
     resume: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Held {
+    /// The last tenth of the characters.
+    Tail,
+    /// Every tenth line.
+    TenthLine,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -47,6 +64,8 @@ enum Domain {
     Text,
     /// NPC dialogue, from corpora and recordings.
     Dialogue,
+    /// A dialogue model's taste, from what players read and clicked away (stores) and from picked pairs (JSONL).
+    Preference,
 }
 
 /// A config of `skald train dialogue`.
@@ -59,10 +78,9 @@ struct DialogueTraining {
 }
 
 struct Prepared {
-    config: TrainingConfig,
-    tokenizer: Tokenizer,
-    sets: DataSets,
-    card: Card,
+    setup: RunSetup,
+    /// UTF-8 bytes for each held-out token, of plain text.
+    bytes_a_token: Option<f64>,
     report: serde_json::Value,
     claim: Claim,
 }
@@ -80,9 +98,22 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
             let (config, claim) = claim(TrainingConfig::from_ron(&config, &file)?)?;
             text(args, config, claim)?
         }
+        Domain::Preference => {
+            let (config, claim) = claim(TrainingConfig::from_ron(&config, &file)?)?;
+            preference(args, config, claim, compute.threads)?
+        }
         Domain::Dialogue => {
             let parsed: DialogueTraining = parse_ron(&config, &file)?;
             parsed.data.validate(&file)?;
+            if parsed.training.base.is_some() {
+                let reason = "dialogue has tokens of its own, which a base does not know";
+                return Err(Error::config(
+                    file,
+                    "training.base",
+                    reason,
+                    "train `text` on it, or from scratch",
+                ));
+            }
             let TokenizerKind::Bpe(size) = parsed.training.tokenizer else {
                 let reason = "dialogue has special tokens, which characters cannot be";
                 return Err(Error::config(file, "training.tokenizer", reason, "choose Bpe(2048)"));
@@ -91,10 +122,10 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
             dialogue(args, config, size, &parsed.data, claim)?
         }
     };
-    prepared.card.provenance.command = command(args);
-    let Prepared { config, tokenizer, sets, card, report, claim } = prepared;
+    prepared.setup.card.provenance.command = command(args);
+    let Prepared { setup, bytes_a_token, report, claim } = prepared;
     eprintln!("data: {report}");
-    let mut fit = Fit::begin(config, tokenizer, sets, card, claim, &compute)?;
+    let mut fit = Fit::begin(setup, claim, &compute)?;
     fit.save_data_report(&report)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -115,7 +146,7 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
         match fit.step()? {
             ControlFlow::Continue(progress) => screen.show(&progress),
             ControlFlow::Break(fitted) => {
-                screen.done(&fitted);
+                screen.done(&fitted, bytes_a_token);
                 return Ok(Ended::Done);
             }
         }
@@ -135,11 +166,51 @@ fn read_config(args: &TrainArgs) -> Result<(String, String)> {
 }
 
 fn text(args: &TrainArgs, config: TrainingConfig, claim: Claim) -> Result<Prepared> {
+    let held = match args.hold_out {
+        Held::Tail => HoldOut::Tail,
+        Held::TenthLine => HoldOut::TenthLine,
+    };
     let corpus = TextCorpus::read(&args.data)?;
-    let tokenizer = corpus.tokenizer(config.tokenizer)?;
-    let sets = corpus.sets(&tokenizer, config.sequence)?;
+    let base = config.base.as_deref().map(|base| Base::read(Path::new(base))).transpose()?;
+    let (tokenizer, base) = match base {
+        Some(Base { config, weights, tokenizer }) => (tokenizer, Some((config, weights))),
+        None => (corpus.tokenizer(config.tokenizer, held)?, None),
+    };
+    let data = corpus.sets(&tokenizer, config.sequence, held)?;
+    let counted = |i| data.validation.fixed(i).loss.iter().filter(|weight| **weight > 0.0).count();
+    let tokens: usize = (0..data.validation.len()).map(counted).sum();
+    let bytes_a_token = Some(corpus.held_bytes(held) as f64 / tokens as f64);
     let report = corpus.report();
-    Ok(Prepared { config, tokenizer, sets, card: Card::new("text"), report, claim })
+    let setup = RunSetup { config, tokenizer, data, card: Card::new("text"), base };
+    Ok(Prepared { setup, bytes_a_token, report, claim })
+}
+
+fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: usize) -> Result<Prepared> {
+    let file = args.config.display().to_string();
+    let (Some(base), Objective::Preference { .. }) = (&config.base, config.objective) else {
+        let reason = "taste is learned by a `base` with the objective `Preference`";
+        return Err(Error::config(file, "objective", reason, "see assets/training/preference.ron"));
+    };
+    let Checkpoint { config: shape, weights, tokenizer, card } = Checkpoint::load(Path::new(base))?;
+    let seed = Seed::new(config.seed);
+    let pairs = crate::data::preferences(&args.data, seed)?;
+    let [train, held] = preference_samples(&pairs, &tokenizer, seed)?;
+    let name = args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let source = |samples| Pairs::new(samples, (&shape, &weights), config.sequence, threads, &name);
+    let (train, validation) = (source(train)?, source(held)?);
+    let players: BTreeSet<&str> = pairs.iter().map(|pair| pair.by.as_str()).collect();
+    let report = serde_json::json!({
+        "pairs": pairs.len(),
+        "players": players.len(),
+        "pairs_train": train.len(),
+        "pairs_validation": validation.len(),
+        "dropped": { "too_long": pairs.len() - train.len() - validation.len() },
+        "split": "by player",
+    });
+    let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
+    let card = Card { provenance: Card::new("dialogue").provenance, ..card };
+    let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)) };
+    Ok(Prepared { setup, bytes_a_token: None, report, claim })
 }
 
 fn dialogue(
@@ -161,7 +232,30 @@ fn dialogue(
     let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
     card.conditioning.insert("act".into(), acts.collect());
     let report = serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
-    Ok(Prepared { config, tokenizer, sets, card, report, claim })
+    let setup = RunSetup { config, tokenizer, data: sets, card, base: None };
+    Ok(Prepared { setup, bytes_a_token: None, report, claim })
+}
+
+/// A model to begin with.
+struct Base {
+    config: ModelConfig,
+    weights: Weights,
+    tokenizer: Tokenizer,
+}
+
+impl Base {
+    /// Reads a checkpoint or Hugging Face directory.
+    fn read(dir: &Path) -> Result<Self> {
+        if dir.join(CARD).exists() {
+            let Checkpoint { config, weights, tokenizer, .. } = Checkpoint::load(dir)?;
+            return Ok(Self { config, weights, tokenizer });
+        }
+        let (config, weights) = weights_from_dir(dir)?;
+        let file = dir.join("tokenizer.json");
+        let bytes = read_limited(&file, 1 << 28, "read the base's tokenizer")?;
+        let tokenizer = Tokenizer::from_bytes(&bytes, &file.display().to_string())?;
+        Ok(Self { config: config.into(), weights, tokenizer })
+    }
 }
 
 /// The command as it could be typed again, with paths as they were given.
@@ -170,11 +264,13 @@ fn command(args: &TrainArgs) -> String {
     let domain = match args.domain {
         Domain::Text => "text",
         Domain::Dialogue => "dialogue",
+        Domain::Preference => "preference",
     };
     let data: Vec<String> = args.data.iter().map(|path| name(path)).collect();
     let steps = args.steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
+    let held = if matches!(args.hold_out, Held::TenthLine) { " --hold-out tenth-line" } else { "" };
     format!(
-        "skald train {domain} --config {} --data {} --out {}{steps}",
+        "skald train {domain} --config {} --data {} --out {}{steps}{held}",
         name(&args.config),
         data.join(" "),
         name(&args.out)

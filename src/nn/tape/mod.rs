@@ -198,7 +198,7 @@ impl<'a> Tape<'a> {
 
     /// The slice of `grads` that belongs to a parameter.
     fn slot<'g>(&self, grads: &'g mut [f32], id: ParameterId) -> &'g mut [f32] {
-        &mut grads[self.parameters.get(id).range.clone()]
+        &mut grads[self.parameters.get(id).grads.clone()]
     }
 
     /// Takes a value's gradient out to add to it; a new one has nothing in it yet, which the flag says.
@@ -228,7 +228,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The backward pass from `from`, whose own gradient is `seed`. Gradients of parameters are added to `grads`,
-    /// which is laid out like [`Parameters::values`].
+    /// which has [`Parameters::trainable`] values.
     pub fn backward(&mut self, from: Value, seed: &[f32], grads: &mut [f32]) {
         debug_assert_eq!(seed.len(), self.value(from).len());
         let mut grad = self.pool.take(seed.len());

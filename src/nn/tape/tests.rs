@@ -217,7 +217,7 @@ fn frozen_parameters_receive_nothing() {
     let x = tape.input(&random(6, 1), 3);
     let y = tape.linear(x, id(&p, "a"), None);
     let y = tape.linear(y, id(&p, "b"), None);
-    let mut grads = vec![0.0; p.len()];
+    let mut grads = vec![0.0; p.trainable()];
     tape.backward(y, &[1.0; 6], &mut grads);
-    assert!(grads[..9].iter().all(|g| *g != 0.0) && grads[9..].iter().all(|g| *g == 0.0));
+    assert!(grads.len() == 9 && grads.iter().all(|g| *g != 0.0));
 }

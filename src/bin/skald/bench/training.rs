@@ -8,7 +8,7 @@ use bevy_skald::model::Card;
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::{Seed, Stream};
 use bevy_skald::text::Tokenizer;
-use bevy_skald::training::{DataSets, Fit, Sample, SampleSource, TrainingConfig};
+use bevy_skald::training::{DataSets, Fit, RunSetup, Sample, SampleSource, TrainingConfig};
 use bevy_skald::{Error, Result};
 use clap::Args;
 use std::ops::ControlFlow;
@@ -53,7 +53,7 @@ impl SampleSource for Noise {
         let ids: Vec<u32> = (0..=self.length).map(|_| noise.below(self.vocab) as u32).collect();
         let mut loss = vec![1.0; ids.len()];
         loss[0] = 0.0;
-        Sample { ids, loss }
+        Sample::new(ids, loss)
     }
 
     fn fixed(&self, index: usize) -> Sample {
@@ -90,16 +90,20 @@ pub fn run(args: &TrainingArgs, common: &Common) -> Result<()> {
     let data = DataSets { train: source(config.rows * 4), validation: source(1) };
     let dir = std::env::temp_dir().join(format!("skald-bench-{}", std::process::id()));
     let compute = common.device.parse::<DeviceChoice>()?.compute(common.threads)?;
-    let parameters = config.model.config(tokenizer.vocab_size()).parameters();
-    let timed = time(Fit::new(config.clone(), tokenizer, data, Card::new("text"), &dir, &compute), warm);
+    let Some(model) = &config.model else {
+        return Err(Error::config(file, "model", "there is no shape", "give a config with a `model`"));
+    };
+    let shape = model.config(tokenizer.vocab_size());
+    let setup = RunSetup { config: config.clone(), tokenizer, data, card: Card::new("text"), base: None };
+    let timed = time(Fit::new(setup, &dir, &compute), warm);
     let _ = std::fs::remove_dir_all(&dir);
     let mut seconds = timed?;
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let line = serde_json::json!({
         "config": file,
-        "architecture": config.model.config(args.vocab).architecture(),
-        "parameters": parameters,
+        "architecture": shape.architecture(),
+        "parameters": shape.parameters(),
         "threads": compute.threads,
         "ms_per_step": median * 1e3,
         "fastest_ms": seconds[0] * 1e3,
