@@ -13,6 +13,7 @@ mod fit;
 mod packing;
 mod privacy;
 mod progress;
+pub mod runs;
 mod schedule;
 mod source;
 mod split;

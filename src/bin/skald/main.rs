@@ -9,8 +9,10 @@ mod data;
 mod evaluate;
 mod generate;
 mod model;
+mod plot;
 mod progress;
 mod recordings;
+mod runs;
 mod train;
 
 use bevy_skald::Result;
@@ -65,6 +67,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Look after a playtest store.
     Recordings(recordings::RecordingsArgs),
+    /// Set past trainings beside each other.
+    Runs(runs::RunsArgs),
     /// Measure what the crate costs.
     #[cfg(feature = "bevy")]
     Bench(bench::BenchArgs),
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Runs(args) => runs::run(&args, &cli.common).map(|()| Ended::Done),
         #[cfg(feature = "bevy")]
         Command::Bench(args) => bench::run(&args, &cli.common).map(|()| Ended::Done),
     };
