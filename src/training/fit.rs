@@ -128,7 +128,7 @@ impl Fit {
         };
         let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing };
         let mut fit = Self::assemble(parts, compute)?;
-        record_start(&fit.out, begun)?;
+        fit.pool.install(|| record_start(&fit.out, begun))?;
         if begun == Start::Fresh {
             fit.save()?;
         } else if fit.standing.kept() {

@@ -16,6 +16,7 @@ mod packing;
 mod pairs;
 mod privacy;
 mod progress;
+pub mod runs;
 mod schedule;
 mod shape;
 mod source;

@@ -8,8 +8,10 @@ mod data;
 mod evaluate;
 mod generate;
 mod model;
+mod plot;
 mod progress;
 mod recordings;
+mod runs;
 mod train;
 
 use bevy_skald::Result;
@@ -64,6 +66,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Look after a playtest store.
     Recordings(recordings::RecordingsArgs),
+    /// Set past trainings beside each other.
+    Runs(runs::RunsArgs),
     /// Measure what the crate costs.
     Bench(bench::BenchArgs),
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Runs(args) => runs::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Bench(args) => bench::run(&args, &cli.common).map(|()| Ended::Done),
     };
     match ended {
