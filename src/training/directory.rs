@@ -115,7 +115,8 @@ impl Drop for Claim {
 fn sweep(out: &Path) {
     let ours = |name: &str| {
         let (file, pid) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
-        let known = FILES.contains(&file) || [CARD, CURVE, state::STATE, super::DATA_REPORT].contains(&file);
+        let known = FILES.contains(&file)
+            || [CARD, CURVE, state::STATE, super::DATA_REPORT, super::ENVIRONMENT].contains(&file);
         (known && pid.bytes().all(|byte| byte.is_ascii_digit())).then_some(())
     };
     for entry in fs::read_dir(out).into_iter().flatten().flatten() {

@@ -15,7 +15,8 @@ use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
 use bevy_skald::text::Tokenizer;
 use bevy_skald::training::{
-    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, TextCorpus, TokenizerKind, TrainingConfig,
+    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, TextCorpus, TokenizerKind,
+    TrainingConfig,
 };
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
