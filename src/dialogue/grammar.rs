@@ -7,13 +7,11 @@ use super::prompt::END;
 use super::slot::Slot;
 use super::source::label;
 use crate::decode::Constraint;
-use crate::text::{END_OF_LINE, Lexicon, Possible, Spelling, Tokenizer, fold};
+use crate::text::{END_OF_LINE, Lexicon, Possible, Spelling, Tokenizer, fold, units};
 use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
 const SAME_START: usize = 3;
-/// After how many tokens a sentence must go another way than those before it in the line.
-const SAME_SENTENCE: usize = 1;
 /// The fewest tokens of a line.
 const SHORTEST: usize = 3;
 /// After how many tokens a line may end without what it owes.
@@ -33,10 +31,10 @@ pub struct WorldGrammar {
     special: Vec<usize>,
     end: Option<usize>,
     said_tokens: Vec<Vec<u32>>,
-    /// Where in `words` the sentence under way begins.
-    sentence: usize,
+    /// The sentence under way, as written.
+    sentence: String,
     /// The sentences before it.
-    sentences: Vec<Vec<u32>>,
+    sentences: Vec<String>,
     /// What each token spells; nothing for special ones.
     spelled: Vec<Option<String>>,
     // Grows with the line:
@@ -71,7 +69,7 @@ impl WorldGrammar {
             special: Vec::new(),
             end: None,
             said_tokens: Vec::new(),
-            sentence: 0,
+            sentence: String::new(),
             sentences: Vec::new(),
             spelled: Vec::new(),
             act: None,
@@ -87,6 +85,7 @@ impl WorldGrammar {
         self.line.used.iter().filter(|used| **used == slot).count() < 2
             && self.ground.allows(slot, &self.line)
             && (self.act != Some(Act::Offer) || in_offer(slot, &self.ground))
+            && (self.act != Some(Act::Direct) || !self.ground.strays(slot))
             && (slot != Slot::Reward || !matches!(self.ground.goal, GoalState::None))
     }
 
@@ -108,7 +107,7 @@ impl WorldGrammar {
             free || strict.is_none_or(|possible| self.spelling.allows_unit(&self.lexicon, unit, possible))
         };
         let mut keep = Vec::new();
-        if between {
+        if free || self.spelling.takes_a_name() {
             keep.extend(possible.iter().filter(|(_, token)| written(token)).map(|(id, _)| *id));
         }
         if between && self.may_end() && written(END_OF_LINE) {
@@ -132,17 +131,55 @@ impl WorldGrammar {
         if !free && !self.spelling.is_whole(&self.lexicon) {
             return;
         }
-        // Neither a line that was said before nor a sentence of this one.
-        let sentence = &self.words[self.sentence..];
-        let lines = self.said_tokens.iter().map(|said| (said, self.words.as_slice(), SAME_START));
-        let sentences = self.sentences.iter().map(|said| (said, sentence, SAME_SENTENCE));
-        for (said, words, same) in lines.chain(sentences) {
-            // Short ones part at their last token, longer ones early, so that the rest can differ freely.
-            if words.len() == same.min(said.len().saturating_sub(1))
-                && said.starts_with(words)
-                && let Some(logit) = said.get(words.len()).and_then(|&id| logits.get_mut(id as usize))
+        for said in &self.said_tokens {
+            // Short lines part at their last token, longer ones early, so that the rest can differ freely.
+            if self.words.len() == SAME_START.min(said.len().saturating_sub(1))
+                && said.starts_with(&self.words)
+                && let Some(logit) = said.get(self.words.len()).and_then(|&id| logits.get_mut(id as usize))
             {
                 *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    /// Forbids what would begin a sentence as one before it in the line began, past its first word. Says whether
+    /// anything is left.
+    fn mask_repeats(&self, logits: &mut [f32]) -> bool {
+        for said in self.sentences.iter().filter(|said| said.starts_with(&self.sentence)) {
+            let begins = said.len() - said.trim_start().len();
+            let first = said[begins..].find(' ').map_or(said.len(), |at| begins + at + 1);
+            for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+                let Some(text) = spelled.as_ref().filter(|text| !text.is_empty()) else { continue };
+                if self.sentence.len() + text.len() > first
+                    && said[self.sentence.len()..].starts_with(text.as_str())
+                {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        if self.sentence.is_empty() {
+            self.mask_used_up(logits);
+        }
+        logits.iter().any(|logit| *logit > f32::NEG_INFINITY)
+    }
+
+    /// Forbids first words after which a sentence could only go on as one before it did.
+    fn mask_used_up(&self, logits: &mut [f32]) {
+        let begun: Vec<Vec<String>> = self.sentences.iter().map(|said| units(said)).collect();
+        for word in begun.iter().filter_map(|units| units.first()) {
+            let seconds: Vec<&String> = begun
+                .iter()
+                .filter(|units| units.first() == Some(word))
+                .filter_map(|units| units.get(1))
+                .collect();
+            let next = self.spelling.after_word(&self.lexicon, word).unwrap_or_default();
+            if next.is_empty() || !next.iter().all(|unit| seconds.contains(&unit)) {
+                continue;
+            }
+            for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+                if spelled.as_ref().is_some_and(|text| text.trim() == word) {
+                    *logit = f32::NEG_INFINITY;
+                }
             }
         }
     }
@@ -250,6 +287,17 @@ impl Constraint for WorldGrammar {
         };
         let unmasked = logits.to_vec();
         self.mask_words(logits, true);
+        let repeating = logits.to_vec();
+        while !self.mask_repeats(logits) {
+            // Nothing new can be said as this voice would begin: as any other, then; or the same again.
+            let Some(wider) = self.spelling.widened() else {
+                logits.copy_from_slice(&repeating);
+                break;
+            };
+            self.spelling = wider;
+            logits.copy_from_slice(&unmasked);
+            self.mask_words(logits, true);
+        }
         if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
             // What was written after these words is not possible in this world: any word, then.
             logits.copy_from_slice(&unmasked);
@@ -262,6 +310,7 @@ impl Constraint for WorldGrammar {
         if self.act.is_none() {
             self.act = self.act_tokens.iter().find(|(id, ..)| *id == token).map(|(_, act, _)| *act);
             let Some(act) = self.act else { return true };
+            self.ground = self.ground.clone().of_act(act);
             self.spelling = Spelling::labelled(&self.lexicon, &label(&self.voice, act));
             return false;
         }
@@ -271,15 +320,18 @@ impl Constraint for WorldGrammar {
         if let Some((_, slot)) = self.slot_tokens.iter().find(|(id, _)| *id == token) {
             let _ = self.ground.fill(*slot, &mut self.line);
             self.spelling.name(&slot.token());
+            self.sentence += &slot.token();
             self.closed = false;
         } else if let Some(Some(text)) = self.spelled.get(token) {
             self.spelling.push(text);
+            self.sentence += text;
             self.closed = text.trim_end().ends_with(['.', '!', '?']);
         }
         self.words.push(token as u32);
         if self.closed {
-            self.sentences.push(self.words[self.sentence..].to_vec());
-            self.sentence = self.words.len();
+            // The first sentence has no blank before it.
+            let sentence = std::mem::take(&mut self.sentence);
+            self.sentences.push(format!(" {}", sentence.trim_start()));
         }
         false
     }
@@ -305,11 +357,22 @@ mod tests {
 
     /// Lines drawn at random (of what the grammar allows), as (act, text with tokens, tokens).
     fn babble(said: &str, memory: &Memory, count: u64) -> (Vec<(Act, String, usize)>, Lexicon) {
+        babble_of("dialogue/gruff.jsonl", 4.0, said, memory, count)
+    }
+
+    /// With what makes the end likely.
+    fn babble_of(
+        corpus: &str,
+        end: f32,
+        said: &str,
+        memory: &Memory,
+        count: u64,
+    ) -> (Vec<(Act, String, usize)>, Lexicon) {
         let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
         let read = |file: &str| std::fs::read_to_string(assets.join(file)).unwrap();
         let world = World::from_ron(&read("worlds/village.world.ron"), "world").unwrap();
         let persona = Persona::from_ron(&read("personas/bram.persona.ron"), "persona").unwrap();
-        let corpus = Corpus::read(&assets.join("dialogue/gruff.jsonl")).unwrap();
+        let corpus = Corpus::read(&assets.join(corpus)).unwrap();
         let tokenizer =
             Tokenizer::train(tokenizer_lines(&corpus).iter(), 700, &special_tokens(&corpus.voices()))
                 .unwrap();
@@ -327,8 +390,8 @@ mod tests {
             loop {
                 // The end and full stops are made likely, or no line would ever be short.
                 let mut logits: Vec<f32> = (0..tokenizer.vocab_size()).map(|_| noise.normal()).collect();
-                for token in [END, ".", "!"] {
-                    logits[tokenizer.id(token).unwrap() as usize] += 4.0;
+                for (token, likely) in [(END, end), (".", 4.0), ("!", 4.0)] {
+                    logits[tokenizer.id(token).unwrap() as usize] += likely;
                 }
                 grammar.mask(&mut logits);
                 let at = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
@@ -367,6 +430,26 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn no_sentence_of_a_line_begins_as_another_did() {
+        let (lines, _) = babble_of("dialogue", 2.0, "Tell me a joke.", &Memory::default(), 300);
+        let (mut lines_of_some, mut alike) = (0, 0);
+        for (_, line, _) in &lines {
+            // The vocabulary writes a blank so.
+            let line = line.split_once('>').map_or("", |(_, rest)| rest).replace('\u{120}', " ");
+            let starts = line
+                .split_inclusive(['.', '!', '?'])
+                .map(|sentence| sentence.trim().split(' ').take(2).collect::<Vec<_>>().join(" "));
+            let starts: Vec<String> = starts.filter(|start| start.contains(' ')).collect();
+            if (2..=4).contains(&starts.len()) {
+                let different: std::collections::HashSet<&String> = starts.iter().collect();
+                lines_of_some += 1;
+                alike += usize::from(different.len() < starts.len());
+            }
+        }
+        assert!(lines_of_some > 50 && alike * 50 < lines_of_some, "{alike} of {lines_of_some}");
     }
 
     #[test]

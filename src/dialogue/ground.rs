@@ -3,6 +3,7 @@
 //! Built once per line from the speaker's world, what the player mentioned, what was talked about
 //! before, and what the speaker wants. A slot that nothing fills is not allowed in the line.
 
+use super::act::Act;
 use super::link::{Linked, Mention};
 use super::memory::{Focus, Memory};
 use super::persona::{Goal, Persona};
@@ -86,7 +87,19 @@ pub struct Ground {
     pub goal: GoalState,
     /// What was chosen, by name.
     pub focus: Focus,
+    /// The kind of thing the player just spoke of, by the slots that name it.
+    asked: Option<&'static [Slot]>,
+    /// The same with the subjects of the goal, whatever else was spoken of: what an offer stands on.
+    offer: Option<Box<Ground>>,
 }
+
+/// The slots that name something of each kind, or where it is.
+const KINDS: [&[Slot]; 4] = [
+    &[Slot::Person, Slot::PersonRole, Slot::PersonPlace],
+    &[Slot::Place],
+    &[Slot::Item, Slot::AnItem, Slot::ItemPlace],
+    &[Slot::Creature, Slot::ACreature, Slot::CreaturePlace],
+];
 
 impl Ground {
     /// Chooses what each slot stands for. `world` is what the speaker knows
@@ -98,6 +111,31 @@ impl Ground {
         linked: &Linked,
         noise: &mut Stream,
     ) -> Self {
+        let mut ground = Self::on(persona, world, memory, linked, noise);
+        if ground.goal.goal().is_some() {
+            let fresh = Memory { focus: Focus::default(), ..memory.clone() };
+            let nothing = Linked { text: String::new(), mentions: Vec::new() };
+            ground.offer = Some(Box::new(Self::on(persona, world, &fresh, &nothing, noise)));
+        }
+        ground
+    }
+
+    /// What a line of this act stands on.
+    #[must_use]
+    pub fn of_act(self, act: Act) -> Self {
+        match (act, self.offer) {
+            (Act::Offer, Some(offer)) => *offer,
+            (_, offer) => Self { offer, ..self },
+        }
+    }
+
+    /// Whether a slot names something of another kind than what the player just spoke of.
+    pub fn strays(&self, slot: Slot) -> bool {
+        self.asked
+            .is_some_and(|asked| !asked.contains(&slot) && KINDS.iter().any(|kind| kind.contains(&slot)))
+    }
+
+    fn on(persona: &Persona, world: &World, memory: &Memory, linked: &Linked, noise: &mut Stream) -> Self {
         let goal = GoalState::find(persona, world, memory);
         let mut ground = Self {
             texts: BTreeMap::new(),
@@ -106,6 +144,14 @@ impl Ground {
             target: None,
             goal,
             focus: Focus::default(),
+            asked: linked.mentions.iter().find_map(|mention| match mention {
+                Mention::Person(_) => Some(KINDS[0]),
+                Mention::Place(_) => Some(KINDS[1]),
+                Mention::Item(_) => Some(KINDS[2]),
+                Mention::Creature(_) => Some(KINDS[3]),
+                Mention::Unknown => None,
+            }),
+            offer: None,
         };
         let here = world.person(&persona.name).and_then(|me| me.place.clone());
         ground.fill_speaker(persona, world, memory, here.as_deref(), noise);
@@ -199,9 +245,9 @@ impl Ground {
         let choose = |said: &Option<String>,
                       before: &Option<String>,
                       wanted: &Option<String>,
-                      all: &[&str],
+                      [any, all]: [&[&str]; 2],
                       noise: &mut Stream| {
-            let any = noise.pick(all).map(|name| (*name).to_owned());
+            let any = noise.pick(any).map(|name| (*name).to_owned());
             let known = |name: &&String| all.contains(&name.as_str());
             said.clone()
                 .or_else(|| before.as_ref().filter(known).cloned())
@@ -219,11 +265,14 @@ impl Ground {
         };
         let items: Vec<&str> =
             world.items.iter().filter(|i| i.place.is_some()).map(|i| i.name.as_str()).collect();
+        // What is to be delivered may lie nowhere.
+        let every_item: Vec<&str> = world.items.iter().map(|i| i.name.as_str()).collect();
         let creatures: Vec<&str> = world.creatures.iter().map(|c| c.name.as_str()).collect();
         let before = &memory.focus;
-        let person = choose(&mentioned.person, &before.person, &wanted.person, people, noise);
-        let item = choose(&mentioned.item, &before.item, &wanted.item, &items, noise);
-        let creature = choose(&mentioned.creature, &before.creature, &wanted.creature, &creatures, noise);
+        let person = choose(&mentioned.person, &before.person, &wanted.person, [people, &others], noise);
+        let item = choose(&mentioned.item, &before.item, &wanted.item, [&items, &every_item], noise);
+        let creature =
+            choose(&mentioned.creature, &before.creature, &wanted.creature, [&creatures; 2], noise);
         if let Some(person) = person.as_deref().and_then(|name| world.person(name)) {
             self.set(Slot::Person, person.name.clone());
             self.set(Slot::PersonRole, person.role.clone());
@@ -371,6 +420,49 @@ mod tests {
         let (persona, world) = setting();
         let linked = link(said, &world, "Mira", persona.wares.as_deref());
         Ground::new(&persona, &world, memory, &linked, &mut Seed::new(1).stream())
+    }
+
+    #[test]
+    fn an_offer_stands_on_what_is_wanted_whatever_was_talked_about() {
+        let assets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+        let world = std::fs::read_to_string(assets.join("worlds/village.world.ron")).unwrap();
+        let world = World::from_ron(&world, "world").unwrap();
+        let before =
+            Focus { person: Some("Nib".into()), item: Some("red lantern".into()), ..Focus::default() };
+        let memory = Memory { focus: before, ..Memory::default() };
+        let mut goals = 0;
+        for file in std::fs::read_dir(assets.join("personas")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let persona = Persona::from_ron(&text, "persona").unwrap();
+            let linked = link("And where is Odo? Any work?", &world, &persona.name, None);
+            for seed in 0..20 {
+                let known = world.known_to(&persona.name);
+                let ground = Ground::new(&persona, &known, &memory, &linked, &mut Seed::new(seed).stream());
+                let Some(goal) = ground.goal.goal().cloned() else { continue };
+                let focus = ground.of_act(Act::Offer).focus;
+                let stands = match &goal {
+                    Goal::Fetch { item, .. } => focus.item.as_ref() == Some(item),
+                    Goal::Deliver { item, to, .. } => {
+                        focus.item.as_ref() == Some(item) && focus.person.as_ref() == Some(to)
+                    }
+                    Goal::Slay { creature, .. } => focus.creature.as_ref() == Some(creature),
+                    Goal::Visit { place, .. } => focus.place.as_ref() == Some(place),
+                };
+                assert!(stands, "{}: {goal:?} on {focus:?}", persona.name);
+                goals += 1;
+            }
+        }
+        assert!(goals > 100, "{goals}");
+    }
+
+    #[test]
+    fn a_direction_does_not_stray_from_what_was_asked_for() {
+        let ground = ground("Where is Tomas?", &Memory::default());
+        assert!(
+            ground.strays(Slot::ItemPlace) && ground.strays(Slot::Creature) && ground.strays(Slot::Place)
+        );
+        assert!(!ground.strays(Slot::PersonPlace) && !ground.strays(Slot::Direction));
+        assert!(!self::ground("hm", &Memory::default()).strays(Slot::ItemPlace));
     }
 
     #[test]

@@ -154,7 +154,10 @@ impl Speech {
 
     fn token(&mut self, token: &str) -> String {
         if let Some(act) = Act::from_token(token) {
-            self.act.get_or_insert(act);
+            if self.act.is_none() {
+                self.act = Some(act);
+                self.ground = self.ground.clone().of_act(act);
+            }
             return String::new();
         }
         let Some(slot) = Slot::from_token(token) else { return String::new() };

@@ -46,8 +46,13 @@ fn in_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '\'' | '-')
 }
 
+/// Whether a character ends a sentence or a part of one.
+fn is_stop(c: char) -> bool {
+    matches!(c, '.' | ',' | '!' | '?' | ';' | ':')
+}
+
 /// Words, marks and slots of a line, in order. Slots are units of their own.
-fn units(line: &str) -> Vec<String> {
+pub(crate) fn units(line: &str) -> Vec<String> {
     let (mut units, mut word, mut inside) = (Vec::new(), String::new(), false);
     for c in line.chars() {
         if inside {
@@ -76,6 +81,11 @@ fn units(line: &str) -> Vec<String> {
     units
 }
 
+/// The next wider label: what comes after the first dot, or none.
+fn wider(label: &str) -> &str {
+    label.split_once('.').map_or("", |(_, wider)| wider)
+}
+
 /// What stands before the next unit, after this one.
 fn after(before: &str, unit: &str, label: &str) -> Before {
     if matches!(unit, "." | "!" | "?") {
@@ -94,15 +104,15 @@ impl Lexicon {
     }
 
     /// Every word of these lines, and what follows what in them. Each line comes after its label (who speaks how, say),
-    /// which has no blank: sentences begin as those of the same label did. `{slots}` and `<tokens>` are no words.
+    /// which has no blank: sentences begin as those of the same label did. A label with a dot also counts as what comes after
+    /// it (`warm.Greet` as `Greet`), and any as none. `{slots}` and `<tokens>` are no words.
     pub fn of_lines<'a>(lines: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut words = BTreeSet::new();
         let mut followers: HashMap<Before, BTreeSet<String>> = HashMap::new();
         for (label, line) in lines {
             let units = units(line);
             words.extend(units.iter().filter(|unit| unit.starts_with(in_word)).cloned());
-            // Also without label, for whoever speaks in a way that is not known.
-            for label in [label, ""] {
+            for label in BTreeSet::from([label, wider(label), ""]) {
                 let mut before = format!("{LINE}{label}");
                 for unit in &units {
                     let next = after(&before, unit, label);
@@ -181,6 +191,8 @@ pub struct Spelling {
     named: bool,
     /// The last character is a blank, or there is none.
     spaced: bool,
+    /// The last character ends a sentence or a part of one: a blank has to follow before a word.
+    marked: bool,
     before: Before,
     label: String,
 }
@@ -188,18 +200,29 @@ pub struct Spelling {
 impl Default for Spelling {
     fn default() -> Self {
         let (word, label) = (String::new(), String::new());
-        Self { word, named: false, spaced: true, before: LINE.into(), label }
+        Self { word, named: false, spaced: true, marked: false, before: LINE.into(), label }
     }
 }
 
 impl Spelling {
-    /// A line with this label, if the lexicon knows it; else one without.
+    /// A line with this label, or with the next wider one that the lexicon knows.
     pub fn labelled(lexicon: &Lexicon, label: &str) -> Self {
-        let before = format!("{LINE}{label}");
-        if lexicon.next(&before).is_none() {
-            return Self::default();
+        let mut label = label;
+        while !label.is_empty() && lexicon.next(&format!("{LINE}{label}")).is_none() {
+            label = wider(label);
         }
-        Self { before, label: label.to_owned(), ..Self::default() }
+        Self { before: format!("{LINE}{label}"), label: label.to_owned(), ..Self::default() }
+    }
+
+    /// The same, where a sentence begins, with the next wider label; nothing if there is none.
+    pub fn widened(&self) -> Option<Self> {
+        let [line, sentence] = [LINE, SENTENCE].map(|mark| self.before == format!("{mark}{}", self.label));
+        if self.label.is_empty() || !self.word.is_empty() || !(line || sentence) {
+            return None;
+        }
+        let label = wider(&self.label).to_owned();
+        let mark = if line { LINE } else { SENTENCE };
+        Some(Self { before: format!("{mark}{label}"), label, ..self.clone() })
     }
 
     /// Whether `text` can follow: it ends no word that is none, and begins none that cannot become one. With
@@ -223,10 +246,14 @@ impl Spelling {
         let mut next = self.clone();
         for c in text.chars() {
             if in_word(c) {
+                if next.marked {
+                    return false;
+                }
                 next.word.push(c);
                 next.spaced = false;
                 continue;
             }
+            next.marked = is_stop(c);
             if !next.is_whole(lexicon) {
                 return false;
             }
@@ -240,9 +267,7 @@ impl Spelling {
             if !c.is_whitespace() {
                 let mark = c.to_string();
                 // Marks stand close to what they end.
-                if next.spaced && matches!(c, '.' | ',' | '!' | '?' | ';' | ':')
-                    || !written(&next.before, &mark)
-                {
+                if next.spaced && is_stop(c) || !written(&next.before, &mark) {
                     return false;
                 }
                 next.before = after(&next.before, &mark, &self.label);
@@ -271,6 +296,11 @@ impl Spelling {
         lexicon.follows(&self.before, unit, &self.label, possible)
     }
 
+    /// What was written after what stands here and this word.
+    pub fn after_word<'a>(&self, lexicon: &'a Lexicon, word: &str) -> Option<&'a [String]> {
+        lexicon.next(&after(&self.before, word, &self.label))
+    }
+
     /// Whether what stands there so far may end.
     pub fn is_whole(&self, lexicon: &Lexicon) -> bool {
         self.word.is_empty() || lexicon.contains(&self.word)
@@ -279,6 +309,11 @@ impl Spelling {
     /// Whether a name can follow, or the end: nothing stands right before.
     pub fn is_between(&self) -> bool {
         self.word.is_empty()
+    }
+
+    /// Whether a name may follow without a blank: not right behind a stop.
+    pub fn takes_a_name(&self) -> bool {
+        self.word.is_empty() && !self.marked
     }
 
     fn close(&mut self) {
@@ -292,6 +327,7 @@ impl Spelling {
     pub fn push(&mut self, text: &str) {
         self.named &= text.is_empty();
         self.spaced = text.chars().last().map_or(self.spaced, char::is_whitespace);
+        self.marked = text.chars().last().map_or(self.marked, is_stop);
         for c in text.chars() {
             if in_word(c) {
                 self.word.push(c);
@@ -308,7 +344,7 @@ impl Spelling {
     pub fn name(&mut self, slot: &str) {
         self.close();
         self.before = after(&self.before, slot, &self.label);
-        (self.named, self.spaced) = (true, false);
+        (self.named, self.spaced, self.marked) = (true, false, false);
     }
 }
 
@@ -328,6 +364,9 @@ mod tests {
         let allows = |spelling: &Spelling, text: &str| spelling.allows(&lexicon, text, None);
         assert!(allows(&spelling, "go") && !allows(&spelling, " go"));
         assert!(!allows(&spelling, "place") && !allows(&spelling, "don "));
+        spelling.push("go.");
+        assert!(!allows(&spelling, "go") && allows(&spelling, " go") && !spelling.takes_a_name());
+        let mut spelling = Spelling::default();
         spelling.push("gon");
         assert!(!spelling.is_whole(&lexicon) && !allows(&spelling, ". ") && allows(&spelling, "e. "));
         spelling.push("e, ");
@@ -386,6 +425,11 @@ mod tests {
         assert!(allows(&rude, ",") && !allows(&rude, "."));
         let unknown = Spelling::labelled(&lexicon, "wise");
         assert!(allows(&unknown, "go") && allows(&unknown, "it"));
+        let mut rude = Spelling::labelled(&lexicon, "very.rude");
+        assert!(allows(&rude, "go") && !allows(&rude, "it"));
+        assert!(allows(&rude.widened().unwrap(), "it"));
+        rude.push("go");
+        assert!(rude.widened().is_none());
     }
 
     #[test]

@@ -9,5 +9,6 @@ mod tokenizer;
 pub use case::{Truecase, fold};
 pub use clean::{LONGEST_SAID, clean_line, clean_player, normalise};
 pub use dedup::group_by_shared_lines;
+pub(crate) use lexicon::units;
 pub use lexicon::{END_OF_LINE, Lexicon, Possible, Spelling};
 pub use tokenizer::{BASE_SPECIALS, DecodeStream, Tokenizer};

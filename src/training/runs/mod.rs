@@ -196,13 +196,11 @@ mod tests {
     use super::*;
     use crate::job;
     use crate::model::{CARD, Card, FILES};
+    use crate::nn::Compute;
     use crate::text::Tokenizer;
     use crate::training::config::tests::small;
     use crate::training::text_source::text_sets;
-    use crate::training::{
-        DATA_REPORT, ENVIRONMENT, Fit, Fitted, MARK, STATE, Start, TrainingConfig, record_start,
-    };
-    use candle_core::Device;
+    use crate::training::{DATA_REPORT, ENVIRONMENT, Fit, Fitted, MARK, RunSetup, STATE, TrainingConfig};
     use proptest::prelude::*;
 
     const TEXT: &str = "the cat sat on the mat and the dog sat on the log and so on and on they sat ";
@@ -211,9 +209,9 @@ mod tests {
         let config = TrainingConfig { seed, steps: 6, warmup_steps: 2, ..small() };
         let tokenizer = Tokenizer::characters(TEXT).unwrap();
         let sets = text_sets(&TEXT.repeat(8), &tokenizer, config.sequence).unwrap();
-        let fit = Fit::new(config, tokenizer, sets, Card::new("text"), dir, &Device::Cpu).unwrap();
+        let setup = RunSetup { config, tokenizer, data: sets, card: Card::new("text"), base: None };
+        let fit = Fit::new(setup, dir, &Compute::cpu(1)).unwrap();
         fit.save_data_report(&serde_json::json!({})).unwrap();
-        record_start(dir, Start::Fresh).unwrap();
         job::run(fit, |_| ()).unwrap()
     }
 
@@ -231,9 +229,10 @@ mod tests {
         assert!((run.best_val_loss.unwrap() - fitted.best_val_loss).abs() < 1e-12);
         assert_eq!(run.best_step, Some(fitted.best_step));
         assert_eq!((run.seed, run.domain.as_deref()), (Some(7), Some("text")));
-        let shape = small().transformer(Tokenizer::characters(TEXT).unwrap().vocab_size());
+        let model = small().model.unwrap();
+        let shape = model.config(Tokenizer::characters(TEXT).unwrap().vocab_size());
         assert_eq!(run.parameters, Some(shape.parameters() as u64));
-        assert_eq!(run.settings["model.layers"], small().model.layers);
+        assert_eq!(run.settings["model.layers"], model.layers);
         assert!(run.started.is_some() && run.train_loss.is_some() && run.data_hash.is_some());
         // The root may be a run itself.
         assert_eq!(find(&dir).unwrap().runs[0].name, "one");
