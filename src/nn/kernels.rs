@@ -133,7 +133,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * r + c;
     }
     let power = (shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127)) << 23;
@@ -171,8 +171,8 @@ pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     let whole = n - n % LANES;
     let mut at = 0;
     while at < whole {
-        for lane in 0..LANES {
-            sums[lane] += f(at + lane);
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += f(at + lane);
         }
         at += LANES;
     }

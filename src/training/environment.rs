@@ -25,7 +25,7 @@ pub struct Environment {
     pub release: bool,
     /// The operating system ("linux").
     pub os: String,
-    /// The processor's kind ("x86_64").
+    /// The processor's kind (`x86_64`).
     pub arch: String,
     /// The processor's name, where it can be asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -126,9 +126,9 @@ pub fn noise_for(epsilon: f64, delta: f64, sample_rate: f64, steps: u64) -> Resu
     while high - low > 1e-4 * high {
         let middle = f64::midpoint(low, high);
         if enough(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle
+            low = middle;
         }
         if high < 1e-3 {
             break;

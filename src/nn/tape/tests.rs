@@ -50,13 +50,13 @@ fn check(
         assert!(error < 4e-3, "{name}: {what}: {numeric} against {grad}");
     };
     const STEP: f32 = 4e-3;
-    for i in 0..parameters.len() {
+    for (i, grad) in grads.iter().enumerate() {
         let mut at = |delta: f32| {
             let mut moved = parameters.clone();
             moved.values_mut()[i] += delta;
             loss(&moved, input, None).0
         };
-        near((at(STEP) - at(-STEP)) / f64::from(2.0 * STEP), grads[i], format!("parameter {i}"));
+        near((at(STEP) - at(-STEP)) / f64::from(2.0 * STEP), *grad, format!("parameter {i}"));
     }
     for (i, grad) in back.iter().enumerate() {
         let mut at = |delta: f32| {

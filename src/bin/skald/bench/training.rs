@@ -111,9 +111,9 @@ pub fn run(args: &TrainingArgs, common: &Common) -> Result<()> {
         "peak_rss_bytes": peak_rss(),
     });
     if common.json {
-        println!("{line}")
+        println!("{line}");
     } else {
-        println!("{line:#}")
+        println!("{line:#}");
     }
     Ok(())
 }
