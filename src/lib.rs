@@ -31,11 +31,14 @@ pub mod prelude {
     pub use crate::dialogue::{
         Act, Ambience, Creature, Deeds, DialogueModel, ExchangeJudged, Goal, Item, KnownTo, Line, LineFailed,
         LineFinished, LineGrew, LineJudged, LineOf, LineOutcome, LineStarted, Lines, LocatedIn, Memories,
-        Npc, Persona, Place, Player, Say, SentenceFinished, Speaker,
+        Npc, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
     };
     pub use crate::runtime::{
-        DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, SkaldDiagnosticsPlugin, SkaldSystems,
+        DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, PauseTraining, ResumeTraining,
+        SkaldDiagnosticsPlugin, SkaldSystems, StartTraining, StopTraining, Training, TrainingFailed,
+        TrainingFinished, TrainingProgress, TrainingState, TrainingStopped,
     };
+    pub use crate::training::TrainingRun;
 }
 
 /// The README's code compiles.

@@ -2,7 +2,7 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
-use crate::runtime::{Execution, RuntimePlugin};
+use crate::runtime::{Execution, RuntimePlugin, TrainingPlugin};
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 /// | plugin | gives |
 /// |---|---|
 /// | [`RuntimePlugin`] | the compute worker, model assets |
+/// | [`TrainingPlugin`] | `StartTraining`, trainings in the background |
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
 ///
 /// Added separately:
@@ -82,13 +83,14 @@ impl SkaldPlugins {
 
 impl PluginGroup for SkaldPlugins {
     fn build(self) -> PluginGroupBuilder {
-        PluginGroupBuilder::start::<Self>().add(RuntimePlugin { execution: self.execution }).add(
-            DialoguePlugin {
+        PluginGroupBuilder::start::<Self>()
+            .add(RuntimePlugin { execution: self.execution })
+            .add(TrainingPlugin)
+            .add(DialoguePlugin {
                 speaker: self.speaker,
                 seed: self.seed,
                 sampling: self.sampling,
                 deadline: self.deadline,
-            },
-        )
+            })
     }
 }

@@ -28,6 +28,9 @@ mod slot;
 mod source;
 mod speak;
 #[cfg(feature = "bevy")]
+mod swap;
+mod training;
+#[cfg(feature = "bevy")]
 mod voices;
 mod world;
 
@@ -54,6 +57,9 @@ pub use source::{
     tokenizer_lines, written_lines,
 };
 pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};
+#[cfg(feature = "bevy")]
+pub use swap::SpeakWith;
+pub use training::{DialogueTraining, read_talks};
 pub use world::{
     CreatureFact, ItemFact, PersonFact, PlaceFact, PlayerFact, World, compass, definite, indefinite,
     number_word,

@@ -90,7 +90,8 @@ pub struct DialogueConfig {
     pub deadline: Duration,
 }
 
-/// The model that speaks. Replace it to let another one speak from the next line on.
+/// The model that speaks. Replace it to let another one speak from the next line on, as [`super::SpeakWith`] does
+/// once that one is loaded.
 #[derive(Resource, Clone, Debug, Default)]
 pub struct DialogueModel(pub Option<Handle<ModelAsset>>);
 
@@ -133,6 +134,7 @@ impl Plugin for DialoguePlugin {
             .add_observer(forget_line)
             .add_systems(PreUpdate, receive_lines.in_set(SkaldSystems::Receive))
             .add_systems(PostUpdate, dispatch_lines.in_set(SkaldSystems::Dispatch));
+        super::swap::build(app);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use candle_core::Device;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::str::FromStr;
 
 /// Where to compute.
@@ -25,13 +26,40 @@ pub struct Compute {
     pub device: Device,
     /// Threads on the CPU, at least 1.
     pub threads: usize,
+    /// Whether these threads let everything else go first: the lowest priority the system has.
+    pub polite: bool,
 }
 
 impl Compute {
     /// The CPU, with this many threads (0: one for each core).
     pub fn cpu(threads: usize) -> Self {
-        Self { device: Device::Cpu, threads: threads_or_cores(threads) }
+        Self { device: Device::Cpu, threads: threads_or_cores(threads), polite: false }
     }
+
+    /// With threads that let everything else go first, for work beside a running game.
+    #[must_use]
+    pub fn politely(self) -> Self {
+        Self { polite: true, ..self }
+    }
+
+    /// Starts its threads.
+    pub(crate) fn pool(&self) -> Result<ThreadPool> {
+        let polite = self.polite;
+        ThreadPoolBuilder::new()
+            .num_threads(self.threads.max(1))
+            .start_handler(move |_| {
+                if polite {
+                    give_way();
+                }
+            })
+            .build()
+            .map_err(|e| Error::backend("starting the training threads", e))
+    }
+}
+
+/// Gives the calling thread the lowest priority. A system that does not let us be polite runs it at the usual one.
+pub(crate) fn give_way() {
+    let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
 }
 
 fn threads_or_cores(threads: usize) -> usize {
@@ -62,7 +90,7 @@ impl FromStr for DeviceChoice {
 impl DeviceChoice {
     /// Opens the device, with this many threads on the CPU (0: one for each core).
     pub fn compute(self, threads: usize) -> Result<Compute> {
-        Ok(Compute { device: self.open()?, threads: threads_or_cores(threads) })
+        Ok(Compute { device: self.open()?, ..Compute::cpu(threads) })
     }
 
     /// Opens the device.
@@ -106,6 +134,18 @@ mod tests {
         for bad in ["gpu", "cuda:x", "cpu:3", ""] {
             assert!(bad.parse::<DeviceChoice>().unwrap_err().to_string().contains("device"));
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn polite_threads_have_the_lowest_priority_and_others_that_of_their_starter() {
+        let nice = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // The 19th field; the second, a name in brackets, may have blanks.
+            stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().to_owned()
+        };
+        assert_eq!(Compute::cpu(1).politely().pool().unwrap().install(nice), "19");
+        assert_eq!(Compute::cpu(1).pool().unwrap().install(nice), nice());
     }
 
     #[test]

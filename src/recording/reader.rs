@@ -2,11 +2,13 @@
 
 use super::session::{Session, SessionId};
 use super::store::{self, refuse, sql_error};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How many rows are read at a time. Between two pages no lock is held, so a long read does not keep the
@@ -69,6 +71,24 @@ pub struct Stats {
 }
 
 impl Store {
+    /// Whether the file at `path` is a store, by its name's end or its first bytes. A folder is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) when it cannot be read.
+    pub fn is_at(path: &Path) -> Result<bool> {
+        if path.is_dir() {
+            return Ok(false);
+        }
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        if ["db", "sqlite", "sqlite3"].contains(&extension) {
+            return Ok(true);
+        }
+        let mut head = [0; 16];
+        let mut file = File::open(path).map_err(|e| Error::io("open the data", path, e))?;
+        let read = file.read(&mut head).map_err(|e| Error::io("read the data", path, e))?;
+        Ok(head[..read].starts_with(b"SQLite format 3"))
+    }
+
     /// Opens a store for reading.
     ///
     /// # Errors

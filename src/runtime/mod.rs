@@ -6,10 +6,17 @@
 mod diagnostics;
 pub mod harness;
 mod model_asset;
+pub mod training;
+mod training_events;
 mod worker;
 
 pub use diagnostics::{DialogueStats, SkaldDiagnosticsPlugin};
 pub use model_asset::{ModelAsset, ModelDirectoryAppExt, ModelLoader, ModelLoaderError};
+pub use training::{Training, TrainingPlugin, TrainingState};
+pub use training_events::{
+    PauseTraining, ResumeTraining, StartTraining, StopTraining, TrainingFailed, TrainingFinished,
+    TrainingProgress, TrainingStopped,
+};
 pub use worker::{ComputeWorker, Execution, JobEvent, JobHandle, Lane};
 
 use bevy::prelude::*;

@@ -1,23 +1,27 @@
 //! [`ComputeWorker`]: the crate's own threads, on which every job is stepped.
 //!
 //! Nothing heavy runs on Bevy's pools. Jobs wait in lanes, and a lane is served before the ones below it.
-//! The game's thread only sends and tries to receive: it never waits for a job. A job that panics
-//! becomes [`Error::Panicked`], and the worker goes on. Under [`Execution::PerFrame`] there are no
-//! threads: the same jobs are stepped inside the frame, so tests and replays are deterministic.
+//! Training has a thread of its own, which begins a step only when there is nothing else to do: a line need not
+//! wait for the step under way. The game's thread only sends and tries to receive: it never waits for a job, save
+//! that a closing app gives a training the time to save. A job that panics becomes [`Error::Panicked`], and the
+//! worker goes on. Under [`Execution::PerFrame`] there are no threads: the same jobs are stepped inside the
+//! frame, so tests and replays are deterministic.
 
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::nn::give_way;
 use bevy::prelude::Resource;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Where jobs are stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// On the worker's own threads, this many.
+    /// On the worker's own threads, this many, and one more for [`Lane::Training`].
     Background {
         /// At least 1.
         threads: usize,
@@ -47,6 +51,27 @@ pub enum Lane {
 }
 
 const LANES: usize = 4;
+
+/// The lanes that a thread serves.
+#[derive(Clone, Copy)]
+enum Shift {
+    /// Those of work that somebody waits for.
+    Urgent,
+    /// [`Lane::Training`].
+    Training,
+}
+
+impl Shift {
+    fn of(lane: usize) -> Self {
+        if lane == Lane::Training as usize { Self::Training } else { Self::Urgent }
+    }
+}
+
+/// How long a closing app waits for the step of a training.
+const LAST_STEP: Duration = Duration::from_secs(5);
+
+/// How often training looks whether there is still something else to do.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a job told.
 #[derive(Debug)]
@@ -94,6 +119,8 @@ struct Running<J: Job> {
     job: J,
     events: Sender<JobEvent<J::Update, J::Output>>,
     cancelled: Arc<AtomicBool>,
+    /// Held as long as the job lives; dropped after it.
+    _alive: Arc<()>,
 }
 
 impl<J: Job> ErasedJob for Running<J> {
@@ -123,8 +150,10 @@ impl<J: Job> ErasedJob for Running<J> {
 
 struct Lanes {
     jobs: [(Sender<Box<dyn ErasedJob>>, Receiver<Box<dyn ErasedJob>>); LANES],
-    /// One token for every job in a lane.
-    tokens: (Sender<()>, Receiver<()>),
+    /// For each shift, one token for every job in its lanes.
+    tokens: [(Sender<()>, Receiver<()>); 2],
+    /// For each shift, held by every job of it that is not done.
+    alive: [Arc<()>; 2],
     waiting: AtomicUsize,
     closing: AtomicBool,
 }
@@ -134,24 +163,35 @@ impl Lanes {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Both receivers live as long as `self`, so sending cannot fail.
         let _ = self.jobs[lane].0.send(job);
-        let _ = self.tokens.0.send(());
+        let _ = self.tokens[Shift::of(lane) as usize].0.send(());
     }
 
-    fn take(&self) -> Option<(usize, Box<dyn ErasedJob>)> {
-        let found =
-            self.jobs.iter().enumerate().find_map(|(lane, (_, jobs))| Some((lane, jobs.try_recv().ok()?)));
+    fn take(&self, shift: Shift) -> Option<(usize, Box<dyn ErasedJob>)> {
+        let lanes = match shift {
+            Shift::Urgent => 0..Lane::Training as usize,
+            Shift::Training => Lane::Training as usize..LANES,
+        };
+        let found = lanes.into_iter().find_map(|lane| Some((lane, self.jobs[lane].1.try_recv().ok()?)));
         if found.is_some() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         found
     }
 
-    fn step_one(&self) {
-        if let Some((lane, mut job)) = self.take()
+    fn step_one(&self, shift: Shift) {
+        if let Some((lane, mut job)) = self.take(shift)
             && job.step()
         {
             self.put(lane, job);
         }
+    }
+
+    fn lives(&self, shift: Shift) -> bool {
+        Arc::strong_count(&self.alive[shift as usize]) > 1
+    }
+
+    fn closes(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -167,17 +207,19 @@ impl ComputeWorker {
     pub fn new(execution: Execution) -> Result<Self> {
         let lanes = Arc::new(Lanes {
             jobs: std::array::from_fn(|_| unbounded()),
-            tokens: unbounded(),
+            tokens: [unbounded(), unbounded()],
+            alive: [Arc::default(), Arc::default()],
             waiting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         });
         let worker = Self { lanes, execution };
         if let Execution::Background { threads } = execution {
-            for n in 0..threads.clamp(1, 64) {
+            let urgent = (0..threads.clamp(1, 64)).map(|n| (format!("skald worker {n}"), Shift::Urgent));
+            for (name, shift) in urgent.chain([("skald training".into(), Shift::Training)]) {
                 let lanes = Arc::clone(&worker.lanes);
                 std::thread::Builder::new()
-                    .name(format!("skald worker {n}"))
-                    .spawn(move || serve(&lanes))
+                    .name(name)
+                    .spawn(move || serve(&lanes, shift))
                     .map_err(|e| Error::backend("starting the worker's threads", e))?;
             }
         }
@@ -188,7 +230,13 @@ impl ComputeWorker {
     pub fn spawn<J: Job>(&self, lane: Lane, name: impl Into<String>, job: J) -> JobHandle<J> {
         let (sender, events) = unbounded();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let running = Running { name: name.into(), job, events: sender, cancelled: Arc::clone(&cancelled) };
+        let running = Running {
+            name: name.into(),
+            job,
+            events: sender,
+            cancelled: Arc::clone(&cancelled),
+            _alive: Arc::clone(&self.lanes.alive[Shift::of(lane as usize) as usize]),
+        };
         self.lanes.put(lane as usize, Box::new(running));
         JobHandle { events, cancelled }
     }
@@ -207,10 +255,10 @@ impl ComputeWorker {
     pub fn step_frame(&self) {
         if let Execution::PerFrame(steps) = self.execution {
             for _ in 0..steps.max(1) {
-                if self.lanes.tokens.1.try_recv().is_err() {
-                    return;
-                }
-                self.lanes.step_one();
+                let shifts = [Shift::Urgent, Shift::Training];
+                let work = |shift: &Shift| self.lanes.tokens[*shift as usize].1.try_recv().is_ok();
+                let Some(shift) = shifts.into_iter().find(work) else { return };
+                self.lanes.step_one(shift);
             }
         }
     }
@@ -221,24 +269,36 @@ impl Drop for ComputeWorker {
         self.lanes.closing.store(true, Ordering::Relaxed);
         if let Execution::Background { threads } = self.execution {
             for _ in 0..threads.clamp(1, 64) {
-                let _ = self.lanes.tokens.0.send(());
+                let _ = self.lanes.tokens[Shift::Urgent as usize].0.send(());
             }
+            let _ = self.lanes.tokens[Shift::Training as usize].0.send(());
+        }
+        // A training saves when it is dropped: here, or on its thread after the step under way.
+        let since = Instant::now();
+        loop {
+            while self.lanes.take(Shift::Training).is_some() {}
+            if !self.lanes.lives(Shift::Training) || since.elapsed() > LAST_STEP {
+                break;
+            }
+            std::thread::sleep(LOOK);
         }
     }
 }
 
-fn serve(lanes: &Lanes) {
-    // Best effort: a system that does not let us be polite runs us at the usual priority.
-    let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
-    while lanes.tokens.1.recv().is_ok() && !lanes.closing.load(Ordering::Relaxed) {
-        lanes.step_one();
+fn serve(lanes: &Lanes, shift: Shift) {
+    give_way();
+    while lanes.tokens[shift as usize].1.recv().is_ok() && !lanes.closes() {
+        while matches!(shift, Shift::Training) && lanes.lives(Shift::Urgent) && !lanes.closes() {
+            std::thread::sleep(LOOK);
+        }
+        lanes.step_one(shift);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::sync::mpsc;
 
     struct Count(u32, u32);
 
@@ -303,5 +363,50 @@ mod tests {
         assert_eq!(wait(&decode).unwrap(), 2);
         worker.step_frame();
         assert!(training.try_next().is_some());
+    }
+    /// Waits for leave to end its only step, and says when it is dropped.
+    struct Held(mpsc::Receiver<()>, mpsc::Sender<()>);
+
+    impl Job for Held {
+        type Output = ();
+        type Update = ();
+
+        fn step(&mut self) -> Result<ControlFlow<(), ()>> {
+            let _ = self.0.recv();
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let _ = self.1.send(());
+        }
+    }
+
+    #[test]
+    fn a_line_does_not_wait_for_the_training_step_under_way() {
+        let worker = ComputeWorker::new(Execution::default()).unwrap();
+        let ((leave, held), (dropped, _ended)) = (mpsc::channel(), mpsc::channel());
+        let training = worker.spawn(Lane::Training, "training", Held(held, dropped));
+        assert_eq!(wait(&worker.spawn(Lane::Decode, "decode", Count(0, 9))).unwrap(), 9);
+        assert!(training.try_next().is_none());
+        drop(leave);
+    }
+
+    #[test]
+    fn a_closing_worker_waits_until_its_training_is_dropped() {
+        let worker = ComputeWorker::new(Execution::default()).unwrap();
+        let ((leave, held), (dropped, ended)) = (mpsc::channel(), mpsc::channel());
+        let _training = worker.spawn(Lane::Training, "training", Held(held, dropped));
+        while worker.waiting() > 0 {
+            std::thread::yield_now();
+        }
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(leave);
+        });
+        drop(worker);
+        ended.try_recv().unwrap();
+        late.join().unwrap();
     }
 }

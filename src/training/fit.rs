@@ -20,7 +20,7 @@ use crate::model::{Card, Checkpoint, ModelConfig, Weights};
 use crate::nn::{Compute, Tensors};
 use crate::seed::Seed;
 use crate::text::Tokenizer;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,8 +152,7 @@ impl Fit {
         }
         let seed = Seed::new(config.seed);
         let rows = epoch(&*data.train, seed, standing.epoch, config.sequence)?;
-        let pool = ThreadPoolBuilder::new().num_threads(compute.threads.max(1)).build();
-        let pool = pool.map_err(|e| Error::backend("starting the training threads", e))?;
+        let pool = compute.pool()?;
         let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
         let curve = Curve::open(claim.out(), last)?;
         let events = EventFile::open(claim.out(), last)?;

@@ -24,6 +24,7 @@ mod split;
 mod state;
 mod tensorboard;
 mod text_source;
+mod train;
 
 pub use config::{Adaptation, Keep, TokenizerKind, TrainingConfig};
 pub use curve::CURVE;
@@ -43,6 +44,7 @@ pub use split::{Part, Shares, check_groups, check_times, split_by_group, split_b
 pub use state::{STATE, Standing};
 pub use tensorboard::{EVENTS, EventFile};
 pub use text_source::{HoldOut, TextCorpus, text_sets};
+pub use train::{Prepared, Train, TrainControl, Trained, TrainingRun};
 
 /// What a run's data was, within its directory: counts, what was dropped and why, the hash.
 pub const DATA_REPORT: &str = "data.json";

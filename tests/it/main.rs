@@ -6,6 +6,8 @@
 mod dialogue;
 #[cfg(feature = "cli")]
 mod evaluation;
+#[cfg(feature = "bevy")]
+mod game_training;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;

@@ -5,18 +5,15 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{
-    DialogueData, data_sets, preference_samples, prompt, tokenizer_lines, written_lines,
-};
-use bevy_skald::files::{parse_ron, read_limited, read_text};
+use bevy_skald::dialogue::{DialogueTraining, preference_samples};
+use bevy_skald::files::{read_limited, read_text};
 use bevy_skald::job::Job;
 use bevy_skald::model::{CARD, Card, Checkpoint, ModelConfig, Weights, weights_from_dir};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
 use bevy_skald::text::Tokenizer;
 use bevy_skald::training::{
-    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, TextCorpus, TokenizerKind,
-    TrainingConfig,
+    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, TextCorpus, TrainingConfig,
 };
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
@@ -69,15 +66,6 @@ enum Domain {
     Preference,
 }
 
-/// A config of `skald train dialogue`.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DialogueTraining {
-    training: TrainingConfig,
-    #[serde(default)]
-    data: DialogueData,
-}
-
 struct Prepared {
     setup: RunSetup,
     /// UTF-8 bytes for each held-out token, of plain text.
@@ -104,23 +92,10 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
             preference(args, config, claim, compute.threads)?
         }
         Domain::Dialogue => {
-            let parsed: DialogueTraining = parse_ron(&config, &file)?;
-            parsed.data.validate(&file)?;
-            if parsed.training.base.is_some() {
-                let reason = "dialogue has tokens of its own, which a base does not know";
-                return Err(Error::config(
-                    file,
-                    "training.base",
-                    reason,
-                    "train `text` on it, or from scratch",
-                ));
-            }
-            let TokenizerKind::Bpe(size) = parsed.training.tokenizer else {
-                let reason = "dialogue has special tokens, which characters cannot be";
-                return Err(Error::config(file, "training.tokenizer", reason, "choose Bpe(2048)"));
-            };
-            let (config, claim) = claim(parsed.training)?;
-            dialogue(args, config, size, &parsed.data, claim)?
+            let parsed = DialogueTraining::from_ron(&config, &file)?;
+            let (training, claim) = claim(parsed.training)?;
+            let ready = DialogueTraining { training, ..parsed }.prepare(&args.data)?;
+            Prepared { setup: ready.setup, bytes_a_token: None, report: ready.report, claim }
         }
     };
     prepared.setup.card.provenance.command = command(args);
@@ -211,29 +186,6 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
     let card = Card { provenance: Card::new("dialogue").provenance, ..card };
     let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)) };
-    Ok(Prepared { setup, bytes_a_token: None, report, claim })
-}
-
-fn dialogue(
-    args: &TrainArgs,
-    config: TrainingConfig,
-    size: usize,
-    data: &DialogueData,
-    claim: Claim,
-) -> Result<Prepared> {
-    let (corpus, recorded) = crate::data::read(&args.data)?;
-    let voices = corpus.voices();
-    let tokenizer =
-        Tokenizer::train(tokenizer_lines(&corpus).iter(), size, &prompt::special_tokens(&voices))?;
-    let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), data)?;
-    let mut card = Card::new("dialogue");
-    card.conditioning.insert("voice".into(), voices);
-    card.conditioning.insert("line".into(), written_lines(&corpus));
-    card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
-    let acts = bevy_skald::dialogue::Act::ALL.iter().map(|act| act.name().to_owned());
-    card.conditioning.insert("act".into(), acts.collect());
-    let report = serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
-    let setup = RunSetup { config, tokenizer, data: sets, card, base: None };
     Ok(Prepared { setup, bytes_a_token: None, report, claim })
 }
 

@@ -5,6 +5,7 @@ use crate::Common;
 use bevy_skald::Result;
 use bevy_skald::decode::LoadedModel;
 use bevy_skald::dialogue::evaluate::Evaluation;
+use bevy_skald::dialogue::read_talks;
 use bevy_skald::evaluation::LANGUAGE_GATE;
 use bevy_skald::model::Checkpoint;
 use clap::Args;
@@ -30,7 +31,7 @@ pub struct DialogueArgs {
 }
 
 pub fn evaluate(args: &DialogueArgs, common: &Common) -> Result<Evaluated> {
-    let (corpus, _) = crate::data::read(&args.data)?;
+    let (corpus, _) = read_talks(&args.data)?;
     let world = crate::data::world(args.world.as_deref())?;
     let model = Arc::new(LoadedModel::new(&Checkpoint::load(&args.model)?)?);
     let Evaluation { report, samples } =

@@ -1,0 +1,135 @@
+//! A training of dialogue: config, corpora and recordings on the disk become a run.
+
+use super::source::{DialogueData, data_sets, tokenizer_lines, written_lines};
+use super::{Act, Corpus, RecordedExchange, prompt};
+use crate::error::{Error, Result};
+use crate::files::{parse_ron, read_text};
+use crate::model::Card;
+use crate::recording::Store;
+use crate::text::Tokenizer;
+use crate::training::{Prepared, RunSetup, TokenizerKind, TrainingConfig, TrainingRun};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The config of a training of dialogue, as a RON file. Unknown fields are refused with their line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DialogueTraining {
+    /// How it learns.
+    pub training: TrainingConfig,
+    /// What its samples are made like.
+    #[serde(default)]
+    pub data: DialogueData,
+}
+
+impl DialogueTraining {
+    /// Reads a config file.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_ron(&read_text(path, 1 << 20, "read the config")?, &path.display().to_string())
+    }
+
+    /// Reads a config. `file` is for messages.
+    pub fn from_ron(text: &str, file: &str) -> Result<Self> {
+        let config: Self = parse_ron(text, file)?;
+        config.data.validate(file)?;
+        if config.training.base.is_some() {
+            let reason = "dialogue has tokens of its own, which a base does not know";
+            return Err(Error::config(file, "training.base", reason, "train `text` on it, or from scratch"));
+        }
+        config.vocabulary(file)?;
+        config.training.validate(file)?;
+        Ok(config)
+    }
+
+    fn vocabulary(&self, file: &str) -> Result<usize> {
+        match self.training.tokenizer {
+            TokenizerKind::Bpe(size) => Ok(size),
+            TokenizerKind::Characters => {
+                let reason = "dialogue has special tokens, which characters cannot be";
+                Err(Error::config(file, "training.tokenizer", reason, "choose Bpe(2048)"))
+            }
+        }
+    }
+
+    /// Reads corpora and recordings ([`read_talks`]), and makes tokenizer and samples of them.
+    pub fn prepare(self, data: &[PathBuf]) -> Result<Prepared> {
+        let size = self.vocabulary("config")?;
+        let (corpus, recorded) = read_talks(data)?;
+        let voices = corpus.voices();
+        let tokenizer =
+            Tokenizer::train(tokenizer_lines(&corpus).iter(), size, &prompt::special_tokens(&voices))?;
+        let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), &self.data)?;
+        let mut card = Card::new("dialogue");
+        card.conditioning.insert("voice".into(), voices);
+        card.conditioning.insert("line".into(), written_lines(&corpus));
+        card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
+        card.conditioning.insert("act".into(), Act::ALL.iter().map(|act| act.name().to_owned()).collect());
+        let report =
+            serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
+        Ok(Prepared {
+            setup: RunSetup { config: self.training, tokenizer, data: sets, card, base: None },
+            report,
+        })
+    }
+}
+
+impl TrainingRun {
+    /// What `skald train dialogue` does: the config at `config` ([`DialogueTraining`]), learned from corpora and
+    /// playtest stores ([`read_talks`]).
+    pub fn dialogue(
+        config: impl Into<PathBuf>,
+        data: impl IntoIterator<Item = impl Into<PathBuf>>,
+        out: impl Into<PathBuf>,
+    ) -> Self {
+        let (config, out): (PathBuf, PathBuf) = (config.into(), out.into());
+        let data: Vec<PathBuf> = data.into_iter().map(Into::into).collect();
+        let names: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
+        let command = format!(
+            "skald train dialogue --config {} --data {} --out {}",
+            config.display(),
+            names.join(" "),
+            out.display()
+        );
+        Self::new(out, move || {
+            let mut prepared = DialogueTraining::read(&config)?.prepare(&data)?;
+            prepared.setup.card.provenance.command.clone_from(&command);
+            Ok(prepared)
+        })
+    }
+}
+
+/// Corpora and recordings, told apart by what the files are. Each recorded exchange comes with its session's name.
+pub fn read_talks(paths: &[PathBuf]) -> Result<(Corpus, Vec<(String, RecordedExchange)>)> {
+    let mut corpus = Corpus::default();
+    let mut recorded = Vec::new();
+    for path in paths {
+        if Store::is_at(path)? {
+            for event in Store::open_read(path)?.events(Some(RecordedExchange::KIND)) {
+                let event = event?;
+                recorded.push((format!("{}", event.session), event.parse()?));
+            }
+        } else {
+            let more = Corpus::read(path)?;
+            corpus.duplicates += more.duplicates;
+            for dialogue in more.dialogues {
+                if corpus.dialogues.iter().any(|known| known.id == dialogue.id) {
+                    return Err(Error::Data {
+                        source_name: path.display().to_string(),
+                        reason: format!("the dialogue `{}` was read before", dialogue.id),
+                        remedy: "give each corpus once".into(),
+                    });
+                }
+                corpus.dialogues.push(dialogue);
+            }
+        }
+    }
+    if corpus.dialogues.is_empty() {
+        return Err(Error::Data {
+            source_name: paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+            reason: "there is no written corpus among the data".into(),
+            remedy: "give a folder of .jsonl dialogues too (assets/dialogue)".into(),
+        });
+    }
+    Ok((corpus, recorded))
+}
