@@ -92,7 +92,22 @@ pub struct TrainingConfig {
 pub enum Adaptation {
     /// A low-rank adapter (Hu et al. 2022), saved in `adapter/` of the run in the layout of `peft`. The checkpoint itself
     /// has it merged.
-    Lora(LoraConfig),
+    Lora {
+        /// Rows of each `A`, columns of each `B`.
+        rank: usize,
+        /// Divided by the rank, how much of `B A` is added.
+        alpha: f32,
+        /// The layers' parts that are adapted: `q_proj`, `v_proj`, `down_proj`, ..
+        targets: Vec<String>,
+    },
+}
+
+impl Adaptation {
+    /// The low-rank adapter, if it is one.
+    pub fn lora(&self) -> Option<LoraConfig> {
+        let Self::Lora { rank, alpha, targets } = self;
+        Some(LoraConfig { rank: *rank, alpha: *alpha, targets: targets.clone() })
+    }
 }
 
 /// Which model of a run is kept.
@@ -231,6 +246,34 @@ pub(crate) mod tests {
             "small.ron",
         )
         .unwrap()
+    }
+
+    /// Every config that is shipped reads as what it is.
+    #[test]
+    fn shipped_configs_are_valid() {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Any {
+            Within { training: Box<TrainingConfig> },
+            Plain(Box<TrainingConfig>),
+        }
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/training");
+        let mut read = 0;
+        for file in std::fs::read_dir(dir).unwrap() {
+            let path = file.unwrap().path();
+            let (text, name) = (std::fs::read_to_string(&path).unwrap(), path.display().to_string());
+            // First as itself: an untagged enum does not say what is wrong.
+            let config =
+                TrainingConfig::from_ron(&text, &name).or_else(|error| {
+                    match crate::files::parse_ron::<Any>(&text, &name) {
+                        Ok(Any::Within { training } | Any::Plain(training)) => Ok(*training),
+                        Err(_) => Err(error),
+                    }
+                });
+            config.unwrap().validate(&name).unwrap();
+            read += 1;
+        }
+        assert!(read >= 8, "{read}");
     }
 
     #[test]

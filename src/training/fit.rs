@@ -584,13 +584,12 @@ mod tests {
 
     #[test]
     fn an_adapter_is_trained_on_a_frozen_base_and_resumes() {
-        use crate::model::LoraConfig;
         use crate::training::Adaptation;
         let dir = tempfile::tempdir().unwrap();
         job::run(start(&small(), dir.path()).unwrap(), |_| ()).unwrap();
         let base = Checkpoint::load(dir.path()).unwrap();
-        let lora = LoraConfig { rank: 2, alpha: 4.0, targets: vec!["q_proj".into(), "up_proj".into()] };
-        let adapter = Some(Adaptation::Lora(lora));
+        let targets = vec!["q_proj".into(), "up_proj".into()];
+        let adapter = Some(Adaptation::Lora { rank: 2, alpha: 4.0, targets });
         let config = TrainingConfig { model: None, base: Some("base".into()), adapter, ..small() };
         let setup = || {
             let base = Some((base.config.clone(), base.weights.clone()));

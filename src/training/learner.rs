@@ -82,8 +82,8 @@ pub(super) fn learner(
 ) -> Result<Box<dyn Learner>> {
     let seed = Seed::new(config.seed);
     if compute.device.is_cpu() {
-        let network = match (base, &config.adapter) {
-            (Some(base), Some(Adaptation::Lora(lora))) => Network::with_adapter(shape, base, lora, seed)?,
+        let network = match (base, config.adapter.as_ref().and_then(Adaptation::lora)) {
+            (Some(base), Some(lora)) => Network::with_adapter(shape, base, &lora, seed)?,
             (Some(base), None) => Network::from_weights(shape, base)?,
             (None, _) => Network::new(shape, seed)?,
         };
