@@ -71,6 +71,11 @@ pub struct LoraConfig {
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
 
+/// Whether a parameter is part of an adapter.
+fn is_lora(name: &str) -> bool {
+    name.ends_with(A) || name.ends_with(B)
+}
+
 struct TransformerLayer {
     attention_norm: Linear,
     q: Linear,
@@ -171,7 +176,7 @@ impl Network {
                 );
             }
         }
-        parameters.train_only(|name| name.ends_with(A) || name.ends_with(B));
+        parameters.train_only(is_lora);
         Self::assemble(config, parameters, Some(lora.clone()))
     }
 
@@ -255,9 +260,8 @@ impl Network {
 
     /// A copy of the weights as they are now, with the adapter merged into them.
     pub fn weights(&self) -> Result<Weights> {
-        let mut all = self.parameters.split(self.parameters.values());
-        all.retain(|name, _| !name.ends_with(A) && !name.ends_with(B));
-        let base = Weights::new(all)?;
+        let own = self.parameters.split_where(self.parameters.values(), |p| !is_lora(&p.name));
+        let base = Weights::new(own)?;
         match self.adapter()? {
             Some(adapter) => adapter.merge_into(&base),
             None => Ok(base),
@@ -267,8 +271,7 @@ impl Network {
     /// A copy of the adapter as it is now, if there is one.
     pub fn adapter(&self) -> Result<Option<Adapter>> {
         let Some(lora) = &self.adapter else { return Ok(None) };
-        let mut tensors = self.parameters.split(self.parameters.values());
-        tensors.retain(|name, _| name.ends_with(A) || name.ends_with(B));
+        let tensors = self.parameters.split_where(self.parameters.values(), |p| is_lora(&p.name));
         Adapter::new(lora.rank, lora.alpha, "", tensors).map(Some)
     }
 

@@ -122,7 +122,16 @@ impl Parameters {
 
     /// Names, shapes and values of `flat`, which is laid out like this.
     pub fn split(&self, flat: &[f32]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        self.split_where(flat, |_| true)
+    }
+
+    /// The same, of the chosen parameters only.
+    pub fn split_where(
+        &self,
+        flat: &[f32],
+        chosen: impl Fn(&Parameter) -> bool,
+    ) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
         let part = |p: &Parameter| (p.name.clone(), (p.shape.clone(), flat[p.range.clone()].to_vec()));
-        self.list.iter().map(part).collect()
+        self.list.iter().filter(|p| chosen(p)).map(part).collect()
     }
 }

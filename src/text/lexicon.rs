@@ -97,12 +97,6 @@ fn after(before: &str, unit: &str, label: &str) -> Before {
 }
 
 impl Lexicon {
-    /// The words given, in any order; anything may follow anything.
-    pub fn new(words: impl IntoIterator<Item = String>) -> Self {
-        let words: BTreeSet<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        Self { words: words.into_iter().collect(), followers: HashMap::new() }
-    }
-
     /// Every word of these lines, and what follows what in them. Each line comes after its label (who speaks how, say),
     /// which has no blank: sentences begin as those of the same label did. A label with a dot also counts as what comes after
     /// it (`warm.Greet` as `Greet`), and any as none. `{slots}` and `<tokens>` are no words.

@@ -222,10 +222,7 @@ impl Learner for TapeLearner {
         let parameters = self.network.parameters();
         let mut state = self.optimizer.state(parameters);
         // What is frozen is read from the base again.
-        let all = parameters.split(parameters.values()).into_iter();
-        state.extend(
-            all.filter(|(name, _)| parameters.id(name).is_some_and(|id| parameters.get(id).trainable)),
-        );
+        state.extend(parameters.split_where(parameters.values(), |parameter| parameter.trainable));
         if !self.averaged.is_empty() {
             let averaged = parameters.split(&self.averaged).into_iter();
             state.extend(averaged.map(|(name, tensor)| (format!("{AVERAGED}{name}"), tensor)));

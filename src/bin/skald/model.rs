@@ -77,7 +77,7 @@ pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
 }
 
 /// A model, with its card if it has one.
-fn read(dir: &Path) -> Result<(ModelConfig, Weights, Option<Card>)> {
+pub fn read(dir: &Path) -> Result<(ModelConfig, Weights, Option<Card>)> {
     if dir.join(CARD).exists() {
         let checkpoint = Checkpoint::load(dir)?;
         return Ok((checkpoint.config, checkpoint.weights, Some(checkpoint.card)));

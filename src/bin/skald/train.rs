@@ -8,7 +8,7 @@ use crate::{Common, Ended};
 use bevy_skald::dialogue::{DialogueTraining, preference_samples};
 use bevy_skald::files::{read_limited, read_text};
 use bevy_skald::job::Job;
-use bevy_skald::model::{CARD, Card, Checkpoint, ModelConfig, Weights, weights_from_dir};
+use bevy_skald::model::{Card, Checkpoint, ModelConfig, Weights};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
 use bevy_skald::text::Tokenizer;
@@ -199,15 +199,11 @@ struct Base {
 impl Base {
     /// Reads a checkpoint or Hugging Face directory.
     fn read(dir: &Path) -> Result<Self> {
-        if dir.join(CARD).exists() {
-            let Checkpoint { config, weights, tokenizer, .. } = Checkpoint::load(dir)?;
-            return Ok(Self { config, weights, tokenizer });
-        }
-        let (config, weights) = weights_from_dir(dir)?;
+        let (config, weights, _) = crate::model::read(dir)?;
         let file = dir.join("tokenizer.json");
         let bytes = read_limited(&file, 1 << 28, "read the base's tokenizer")?;
         let tokenizer = Tokenizer::from_bytes(&bytes, &file.display().to_string())?;
-        Ok(Self { config: config.into(), weights, tokenizer })
+        Ok(Self { config, weights, tokenizer })
     }
 }
 
