@@ -53,7 +53,7 @@ pub use plugin::{DialogueConfig, DialogueModel, DialoguePlugin, Memories, Npc, S
 pub use preference::{Answer, PreferencePair, preference_pairs, preference_samples, read_picks};
 pub use slot::{Piece, Slot, pieces, slots_of};
 pub use source::{
-    DialogueData, DialogueReport, DialogueSource, LineOutcome, RecordedExchange, data_sets, test_set,
+    DialogueData, DialogueReport, DialogueSource, LineOutcome, Played, RecordedExchange, data_sets, test_set,
     tokenizer_lines, written_lines,
 };
 pub use speak::{Manner, Speech, Spoken, Turn, fallback, lexicalise};

@@ -89,6 +89,17 @@ impl RecordedExchange {
     pub const KIND: &'static str = "exchange";
 }
 
+/// A recorded exchange, and whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Played {
+    /// The player's pseudonym.
+    pub player: String,
+    /// The session's name.
+    pub session: String,
+    /// What was said.
+    pub exchange: RecordedExchange,
+}
+
 /// What became of the rows of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DialogueReport {
@@ -112,11 +123,13 @@ pub struct DialogueReport {
     pub recorded_test: usize,
     /// Dropped because the same was recorded before.
     pub recorded_duplicates: usize,
+    /// Dropped because they repeat a line that validates, where players are hidden.
+    pub recorded_set_aside: usize,
 }
 
 enum Item {
     Written(Dialogue),
-    Recorded(RecordedExchange),
+    Recorded(Played),
 }
 
 /// Samples of dialogue. See the module's documentation.
@@ -127,14 +140,15 @@ pub struct DialogueSource {
     hash: String,
 }
 
-/// Splits corpus and recordings and makes the two sources. `recorded` carries each exchange with the name
-/// of its session. The test part of the corpus stands aside ([`test_set`]). Fails when a part is empty, or when
+/// Splits corpus and recordings and makes the two sources. Where `hidden`, what becomes of a player's exchanges does not
+/// depend on other players (so that one player's absence changes nothing else), and none of them validates. The test part of the corpus stands aside ([`test_set`]). Fails when a part is empty, or when
 /// a held-out line is in the training part.
 pub fn data_sets(
     corpus: &Corpus,
-    recorded: Vec<(String, RecordedExchange)>,
+    recorded: Vec<Played>,
     tokenizer: &Arc<Tokenizer>,
     data: &DialogueData,
+    hidden: bool,
 ) -> Result<(DataSets, DialogueReport)> {
     let mut report = DialogueReport { corpus_duplicates: corpus.duplicates, ..DialogueReport::default() };
     let (mut train, mut validation) = (Vec::new(), Vec::new());
@@ -156,20 +170,20 @@ pub fn data_sets(
     (report.corpus_train, report.corpus_validation) = (train.len(), validation.len());
     let mut seen = HashSet::new();
     // A recorded talk that repeats a held-out line is held out with it.
-    let key = |session: &str, e: &RecordedExchange| format!("{session}/{}/{}", e.npc, e.talk);
+    let key = |p: &Played| format!("{}/{}/{}", p.session, p.exchange.npc, p.exchange.talk);
     let held_talks: HashSet<String> = recorded
         .iter()
-        .filter(|(_, e)| {
-            let lines = e.before.iter().chain([&e.exchange]);
+        .filter(|played| {
+            let lines = played.exchange.before.iter().chain([&played.exchange.exchange]);
             lines.map(|x| normalise(&x.line)).any(|line| held_lines.contains(&line))
         })
-        .map(|(session, e)| key(session, e))
+        .map(key)
         .collect();
     // Talks that share a line stay together, as written dialogues do; one key a line is enough for that.
     let mut held_recorded = HashSet::new();
-    for (session, e) in &recorded {
-        if held_talks.contains(&key(session, e)) {
-            held_recorded.insert(normalise(&e.exchange.line));
+    for played in &recorded {
+        if held_talks.contains(&key(played)) {
+            held_recorded.insert(normalise(&played.exchange.exchange.line));
         }
     }
     let train_lines: HashSet<String> = train
@@ -179,25 +193,33 @@ pub fn data_sets(
             Item::Recorded(_) => Vec::new(),
         })
         .collect();
-    for (_, exchange) in recorded {
+    for played in recorded {
+        let exchange = &played.exchange;
         let line = normalise(&exchange.exchange.line);
         if exchange.fallback {
             report.recorded_fallback += 1;
         } else if exchange.outcome == LineOutcome::Skipped {
             report.recorded_skipped += 1;
-        } else if !seen.insert((normalise(&exchange.exchange.player), line.clone())) {
+        } else if !seen.insert((
+            if hidden { played.player.clone() } else { String::new() },
+            normalise(&exchange.exchange.player),
+            line.clone(),
+        )) {
             report.recorded_duplicates += 1;
         } else if test_lines.contains(&line) {
             report.recorded_test += 1;
-        } else if held_lines.contains(&line)
-            || (!train_lines.contains(&line)
+        } else if hidden && (held_lines.contains(&line) || held_talks.contains(&key(&played))) {
+            report.recorded_set_aside += 1;
+        } else if !hidden && held_lines.contains(&line)
+            || (!hidden
+                && !train_lines.contains(&line)
                 && (held_recorded.contains(&line) || Part::of(&line) != Part::Training))
         {
             report.recorded_validation += 1;
-            validation.push(Item::Recorded(exchange));
+            validation.push(Item::Recorded(played));
         } else {
             report.recorded_train += 1;
-            train.push(Item::Recorded(exchange));
+            train.push(Item::Recorded(played));
         }
     }
     for (part, items) in [("training", &train), ("validation", &validation)] {
@@ -280,7 +302,7 @@ impl DialogueSource {
         for item in &items {
             let text = match item {
                 Item::Written(dialogue) => serde_json::to_string(dialogue),
-                Item::Recorded(exchange) => serde_json::to_string(exchange),
+                Item::Recorded(played) => serde_json::to_string(&played.exchange),
             };
             hasher.update(text.unwrap_or_default().as_bytes());
             hasher.update(b"\n");
@@ -292,7 +314,7 @@ impl DialogueSource {
     fn lines(&self) -> impl Iterator<Item = &str> {
         self.items.iter().flat_map(|item| match item {
             Item::Written(dialogue) => dialogue.lines().map(|(_, line)| line).collect::<Vec<_>>(),
-            Item::Recorded(exchange) => vec![exchange.exchange.line.as_str()],
+            Item::Recorded(played) => vec![played.exchange.exchange.line.as_str()],
         })
     }
 
@@ -324,7 +346,7 @@ impl DialogueSource {
                 }
                 sample.push_turns(&dialogue.turns, augment, noise, [player_weight, 1.0]);
             }
-            Item::Recorded(recorded) => {
+            Item::Recorded(Played { exchange: recorded, .. }) => {
                 sample.push(&head(&recorded.setting), 0.0);
                 for exchange in &recorded.before {
                     sample.push(&player_turn(&exchange.player), 0.0);
@@ -382,6 +404,13 @@ impl SampleSource for DialogueSource {
 
     fn fixed(&self, index: usize) -> Sample {
         self.build(index, &mut Seed::new(0).derive("held out").derive_index(index as u64).stream(), false)
+    }
+
+    fn player(&self, index: usize) -> Option<&str> {
+        match &self.items[index] {
+            Item::Written(_) => None,
+            Item::Recorded(played) => Some(&played.player),
+        }
     }
 
     fn hash(&self) -> String {

@@ -1,12 +1,13 @@
 //! A training of dialogue: config, corpora and recordings on the disk become a run.
 
-use super::source::{DialogueData, data_sets, tokenizer_lines, written_lines};
+use super::source::{DialogueData, Played, data_sets, tokenizer_lines, written_lines};
 use super::{Act, Corpus, RecordedExchange, prompt};
 use crate::error::{Error, Result};
 use crate::files::{parse_ron, read_text};
-use crate::model::Card;
+use crate::model::{Base, Card};
 use crate::recording::Store;
-use crate::text::Tokenizer;
+use crate::seed::Seed;
+use crate::text::{BASE_SPECIALS, Tokenizer};
 use crate::training::{Prepared, RunSetup, TokenizerKind, TrainingConfig, TrainingRun};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -33,11 +34,9 @@ impl DialogueTraining {
     pub fn from_ron(text: &str, file: &str) -> Result<Self> {
         let config: Self = parse_ron(text, file)?;
         config.data.validate(file)?;
-        if config.training.base.is_some() {
-            let reason = "dialogue has tokens of its own, which a base does not know";
-            return Err(Error::config(file, "training.base", reason, "train `text` on it, or from scratch"));
+        if config.training.base.is_none() {
+            config.vocabulary(file)?;
         }
-        config.vocabulary(file)?;
         config.training.validate(file)?;
         Ok(config)
     }
@@ -54,12 +53,21 @@ impl DialogueTraining {
 
     /// Reads corpora and recordings ([`read_talks`]), and makes tokenizer and samples of them.
     pub fn prepare(self, data: &[PathBuf]) -> Result<Prepared> {
-        let size = self.vocabulary("config")?;
         let (corpus, recorded) = read_talks(data)?;
         let voices = corpus.voices();
-        let tokenizer =
-            Tokenizer::train(tokenizer_lines(&corpus).iter(), size, &prompt::special_tokens(&voices))?;
-        let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), &self.data)?;
+        let specials = prompt::special_tokens(&voices);
+        let (tokenizer, base) = match &self.training.base {
+            Some(dir) => {
+                let base = self.base(Path::new(dir), &specials)?;
+                (base.tokenizer, Some((base.config, base.weights)))
+            }
+            None => {
+                let size = self.vocabulary("config")?;
+                (Tokenizer::train(tokenizer_lines(&corpus).iter(), size, &specials)?, None)
+            }
+        };
+        let hidden = self.training.privacy.is_some();
+        let (sets, report) = data_sets(&corpus, recorded, &Arc::new(tokenizer.clone()), &self.data, hidden)?;
         let mut card = Card::new("dialogue");
         card.conditioning.insert("voice".into(), voices);
         card.conditioning.insert("line".into(), written_lines(&corpus));
@@ -67,10 +75,21 @@ impl DialogueTraining {
         card.conditioning.insert("act".into(), Act::ALL.iter().map(|act| act.name().to_owned()).collect());
         let report =
             serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
-        Ok(Prepared {
-            setup: RunSetup { config: self.training, tokenizer, data: sets, card, base: None },
-            report,
-        })
+        Ok(Prepared { setup: RunSetup { config: self.training, tokenizer, data: sets, card, base }, report })
+    }
+
+    /// The model that the training begins with, which gets the tokens of dialogue that it does not have.
+    fn base(&self, dir: &Path, specials: &[String]) -> Result<Base> {
+        let mut tokens: Vec<String> = BASE_SPECIALS.map(str::to_owned).into();
+        tokens.extend_from_slice(specials);
+        let (base, added) = Base::read(dir)?.with_tokens(&tokens, Seed::new(self.training.seed))?;
+        if added > 0 && self.training.adapter.is_some() {
+            let reason =
+                format!("the base lacks {added} tokens of dialogue, and an adapter cannot learn them");
+            let remedy = "train the whole base first (no `adapter`), and adapt the model that comes of it";
+            return Err(Error::config("config", "training.adapter", reason, remedy));
+        }
+        Ok(base)
     }
 }
 
@@ -99,15 +118,19 @@ impl TrainingRun {
     }
 }
 
-/// Corpora and recordings, told apart by what the files are. Each recorded exchange comes with its session's name.
-pub fn read_talks(paths: &[PathBuf]) -> Result<(Corpus, Vec<(String, RecordedExchange)>)> {
+/// Corpora and recordings, told apart by what the files are.
+pub fn read_talks(paths: &[PathBuf]) -> Result<(Corpus, Vec<Played>)> {
     let mut corpus = Corpus::default();
     let mut recorded = Vec::new();
     for path in paths {
         if Store::is_at(path)? {
             for event in Store::open_read(path)?.events(Some(RecordedExchange::KIND)) {
                 let event = event?;
-                recorded.push((format!("{}", event.session), event.parse()?));
+                recorded.push(Played {
+                    session: format!("{}/{}", path.display(), event.session),
+                    exchange: event.parse()?,
+                    player: event.player,
+                });
             }
         } else {
             let more = Corpus::read(path)?;

@@ -4,6 +4,7 @@
 //! ([`crate::decode`]) or fitted ([`crate::training`]).
 
 mod adapter;
+mod base;
 mod checkpoint;
 mod config;
 mod config_json;
@@ -17,6 +18,7 @@ mod transformer;
 mod weights;
 
 pub use adapter::Adapter;
+pub use base::Base;
 pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
 pub use config::{Activation, Family, TransformerConfig};
 pub use decoder::{Decoder, KvCache, Row, Scratch};

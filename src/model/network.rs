@@ -5,7 +5,7 @@ use super::config::{Activation, TransformerConfig};
 use super::model_config::{ModelConfig, RecurrentConfig};
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::nn::tape::{Heads, RopeTable, Tape, Value};
+use crate::nn::tape::{Cell, Heads, RopeTable, Tape, Value};
 use crate::nn::{ParameterId, Parameters};
 use crate::seed::Seed;
 use serde::{Deserialize, Serialize};
@@ -310,11 +310,21 @@ fn fresh(config: &ModelConfig, name: &str, count: usize, rank: usize, seed: Seed
     let mut noise = seed.derive("weights").derive(name).stream();
     match config {
         ModelConfig::Recurrent(config) if name.contains(".layers.") => {
-            let bound = 1.0 / (config.hidden_size as f32).sqrt();
-            (0..count).map(|_| (2.0 * noise.uniform() - 1.0) * bound).collect()
+            let width = config.hidden_size;
+            let bound = 1.0 / (width as f32).sqrt();
+            let mut values: Vec<f32> = (0..count).map(|_| (2.0 * noise.uniform() - 1.0) * bound).collect();
+            // An LSTM begins by remembering (Jozefowicz et al. 2015).
+            if config.cell == Cell::Lstm && name.ends_with("input_bias") {
+                values[width..2 * width].iter_mut().for_each(|bias| *bias += 1.0);
+            }
+            values
         }
         _ if rank == 1 => vec![if name.ends_with(".bias") { 0.0 } else { 1.0 }; count],
-        ModelConfig::Recurrent(_) => (0..count).map(|_| noise.normal() * 0.02).collect(),
+        // As large as what the layers are made for; a head that is the embedding then begins near the uniform.
+        ModelConfig::Recurrent(config) => {
+            let deviation = 1.0 / (config.embedding_size as f32).sqrt();
+            (0..count).map(|_| noise.normal() * deviation).collect()
+        }
         ModelConfig::Transformer(config) => {
             let residual = 0.02 / (2.0 * config.num_hidden_layers as f32).sqrt();
             let deviation =

@@ -2,6 +2,10 @@
 //! instruction sets and chosen at run time (the `pulp` crate), so that an ordinary x86-64 build uses AVX2 and
 //! AVX-512 where they are there. The only module with `unsafe`; [`scalar`] holds the twins that tests compare with.
 
+mod packed;
+
+pub(crate) use packed::PackedMatrix;
+
 use rayon::prelude::*;
 
 /// A matrix inside a slice: element `(i, j)` is `data[i * rows + j * columns]`.

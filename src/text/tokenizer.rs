@@ -148,6 +148,19 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(Inner { hf, pieces }) })
     }
 
+    /// This tokenizer with special tokens that it may not have yet; their ids come after all others.
+    pub fn with_specials(&self, tokens: &[String]) -> Result<Self> {
+        let mut hf = self.inner.hf.clone();
+        let tokens = tokens.iter().filter(|token| self.id(token).is_none());
+        let tokens: Vec<AddedToken> = tokens.map(|token| AddedToken::from(token.clone(), true)).collect();
+        if tokens.is_empty() {
+            return Ok(self.clone());
+        }
+        hf.add_special_tokens(tokens).map_err(|e| failed("tokenizer", e, "use another base"))?;
+        let text = hf.to_string(false).map_err(|e| Error::backend("writing the tokenizer", e))?;
+        Self::from_bytes(text.as_bytes(), "tokenizer")
+    }
+
     /// Writes a `tokenizer.json`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let text = self.inner.hf.to_string(true).map_err(|e| Error::backend("writing the tokenizer", e))?;

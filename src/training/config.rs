@@ -1,6 +1,7 @@
 //! [`TrainingConfig`]: a training run, as a RON file.
 
 use super::objective::Objective;
+use super::privacy::PrivacyConfig;
 use super::schedule::{Rates, Schedule};
 use super::shape::ModelShape;
 use crate::error::{Error, Result};
@@ -82,6 +83,9 @@ pub struct TrainingConfig {
     /// Juditsky 1992). None: the weights themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
+    /// How the players are hidden whose play is learned (DP-SGD). None: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<PrivacyConfig>,
     /// How the model is stored.
     #[serde(default)]
     pub stored_as: StoredAs,
@@ -198,6 +202,7 @@ impl TrainingConfig {
         let mut rules = rules.to_vec();
         rules.extend(self.optimizer.rules());
         rules.extend(self.objective.rules());
+        rules.extend(self.privacy.iter().flat_map(PrivacyConfig::rules));
         if let Some(model) = &self.model {
             rules.extend(model.rules());
             rules.push(("sequence", self.sequence <= model.context, "at most `model.context`"));

@@ -21,6 +21,8 @@ struct Line {
     val_loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pair_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon: Option<f64>,
     lr: f64,
 }
 
@@ -53,8 +55,8 @@ impl Curve {
 
     /// Adds a line. When the disk refuses, none of it stays.
     pub(super) fn add(&mut self, progress: &Progress) -> Result<()> {
-        let Progress { step, train_loss, val_loss, pair_accuracy, lr, .. } = *progress;
-        let mut line = serde_json::to_vec(&Line { step, train_loss, val_loss, pair_accuracy, lr })
+        let Progress { step, train_loss, val_loss, pair_accuracy, epsilon, lr, .. } = *progress;
+        let mut line = serde_json::to_vec(&Line { step, train_loss, val_loss, pair_accuracy, epsilon, lr })
             .map_err(|e| Error::backend("writing the curve", e))?;
         line.push(b'\n');
         let failed = |e| Error::io("write the curve", &self.path, e);
@@ -84,6 +86,7 @@ mod tests {
             train_loss: Some(0.5),
             val_loss,
             pair_accuracy: None,
+            epsilon: None,
             lr: 0.25,
             tokens_per_s: 7.0,
             stage,

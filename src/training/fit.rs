@@ -6,11 +6,13 @@ use super::config::TrainingConfig;
 use super::curve::Curve;
 use super::directory::{Claim, Start};
 use super::environment::record_start;
+use super::feed::{Feed, Held};
 use super::learner::{Learner, LossSum, Step, learner};
 use super::objective::Objective;
-use super::packing::{PackedRow, epoch, pack};
+use super::packing::PackedRow;
+use super::private::{PrivacyState, Units};
 use super::progress::{Fitted, Progress, Stage};
-use super::source::{DataSets, SampleSource};
+use super::source::DataSets;
 use super::state::{self, Standing};
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
@@ -43,8 +45,8 @@ pub struct Fit {
     shape: ModelConfig,
     learner: Box<dyn Learner>,
     standing: Standing,
-    rows: Vec<PackedRow>,
-    validation: Vec<PackedRow>,
+    feed: Feed,
+    held: Held,
     /// The validation under way.
     tally: Tally,
     /// Tokens a second of the last optimiser step.
@@ -76,6 +78,8 @@ const ADAPTER: &str = "adapter";
 #[derive(Clone, Default)]
 struct Tally {
     batches: usize,
+    /// The part and the row that come next.
+    at: (usize, usize),
     loss: LossSum,
     calibration: Calibration,
 }
@@ -119,7 +123,10 @@ impl Fit {
         };
         let mut learner = learner(&config, &shape, base.as_ref(), compute)?;
         let standing = match resumed {
-            None => Standing::new(config.clone(), hash),
+            None => Standing {
+                privacy: config.privacy.map(|_| PrivacyState::new()).transpose()?,
+                ..Standing::new(config.clone(), hash)
+            },
             Some((standing, tensors)) => {
                 let file = claim.out().join(state::STATE).display().to_string();
                 learner.load_state(&tensors, standing.step, &file)?;
@@ -140,18 +147,9 @@ impl Fit {
 
     fn assemble(parts: Parts, compute: &Compute) -> Result<Self> {
         let Parts { config, tokenizer, data, card, claim, shape, learner, standing } = parts;
-        let held: &dyn SampleSource = &*data.validation;
-        let mut validation = pack((0..held.len()).map(|i| held.fixed(i)), config.sequence);
-        validation.retain(PackedRow::counts);
-        if validation.is_empty() {
-            return Err(Error::Data {
-                source_name: "validation set".into(),
-                reason: "no token counts for the loss".into(),
-                remedy: "give more data".into(),
-            });
-        }
+        let held = Held::new(&*data.validation, config.sequence)?;
         let seed = Seed::new(config.seed);
-        let rows = epoch(&*data.train, seed, standing.epoch, config.sequence)?;
+        let feed = Feed::new(&*data.train, &config, &standing)?;
         let pool = compute.pool()?;
         let last = if standing.due() { standing.step.checked_sub(1) } else { Some(standing.step) };
         let curve = Curve::open(claim.out(), last)?;
@@ -168,8 +166,8 @@ impl Fit {
             shape,
             learner,
             standing,
-            rows,
-            validation,
+            feed,
+            held,
             tally: Tally::default(),
             speed: 0.0,
             curve,
@@ -189,8 +187,8 @@ impl Fit {
     pub fn save_data_report(&self, details: &serde_json::Value) -> Result<()> {
         let report = serde_json::json!({
             "data_hash": self.standing.data_hash,
-            "train": { "samples": self.data.train.len(), "rows_of_an_epoch": self.rows.len() },
-            "validation": { "samples": self.data.validation.len(), "rows": self.validation.len() },
+            "train": { "samples": self.data.train.len(), "players": self.feed.units().map(Units::len) },
+            "validation": { "samples": self.data.validation.len() },
             "details": details,
         });
         let pretty =
@@ -208,17 +206,17 @@ impl Fit {
 
     /// One batch of the validation; its loss after the last.
     fn validate(&mut self) -> Result<Option<f64>> {
-        let at = self.tally.batches * self.config.rows;
-        let end = self.validation.len().min(at + self.config.rows);
         let calibration = self.config.calibrate.then_some(&mut self.tally.calibration);
-        let loss = self.learner.evaluate(&self.validation[at..end], calibration)?;
+        let (rows, next) = self.held.batch(&*self.data.validation, self.tally.at, self.config.rows);
+        let loss = self.learner.evaluate(rows, calibration)?;
         if !loss.nats.is_finite() {
             let loss = (loss.nats / loss.weight) as f32;
             return Err(Error::Diverged { step: self.standing.step, loss });
         }
         self.tally.loss.add(loss);
         self.tally.batches += 1;
-        if end < self.validation.len() {
+        if let Some(next) = next {
+            self.tally.at = next;
             return Ok(None);
         }
         let tally = std::mem::take(&mut self.tally);
@@ -243,6 +241,10 @@ impl Fit {
         }
         let accuracy = self.standing.pair_accuracy.map(|share| ("pair_accuracy".to_owned(), share));
         provenance.figures.extend(accuracy);
+        if let (Some(epsilon), Some(privacy)) = (self.epsilon(), self.config.privacy) {
+            let figures = [("privacy_epsilon", epsilon), ("privacy_delta", privacy.delta)];
+            provenance.figures.extend(figures.map(|(name, value)| (name.to_owned(), value)));
+        }
         provenance.figures.extend(val_loss.map(|loss| ("val_loss".to_owned(), loss)));
         let checkpoint =
             Checkpoint { config: self.shape.clone(), weights, tokenizer: self.tokenizer.clone(), card };
@@ -253,24 +255,12 @@ impl Fit {
         }
     }
 
-    fn next_rows(&mut self) -> Result<Vec<PackedRow>> {
-        let mut batch = Vec::with_capacity(self.config.rows);
-        while batch.len() < self.config.rows {
-            if self.standing.cursor >= self.rows.len() {
-                self.standing.epoch += 1;
-                self.standing.cursor = 0;
-                self.rows = epoch(&*self.data.train, self.seed, self.standing.epoch, self.config.sequence)?;
-            }
-            batch.push(self.rows[self.standing.cursor].clone());
-            self.standing.cursor += 1;
-        }
-        Ok(batch)
-    }
-
     fn learn(&mut self) -> Result<()> {
         let begun = Instant::now();
         let step = self.standing.step + 1;
-        let rows = self.next_rows()?;
+        let rows = self.feed.next(&*self.data.train, &mut self.standing)?;
+        let private =
+            self.feed.private(&*self.data.train, self.config.privacy.as_ref(), &self.standing, step);
         let plan = Step {
             number: step,
             lr: self.config.rate(step),
@@ -278,12 +268,35 @@ impl Fit {
             // Three times what guessing costs.
             limit: 3.0 * (self.tokenizer.vocab_size().max(2) as f32).ln(),
         };
-        let value = self.learner.learn(&rows, &plan)?;
+        let value = self.learner.learn(&rows, private.as_ref(), &plan)?;
+        self.standing.privacy = self.spent();
         let standing = &mut self.standing;
         (standing.step, standing.validated, standing.train_loss) = (step, false, Some(value));
-        let count: usize = rows.iter().map(PackedRow::count).sum();
+        let players = private.iter().flat_map(|batch| batch.units.iter().flatten());
+        let count: usize = rows.iter().chain(players).map(PackedRow::count).sum();
         self.speed = count as f64 / begun.elapsed().as_secs_f64().max(1e-9);
         Ok(())
+    }
+
+    /// What hiding the players has cost after one more step.
+    fn spent(&self) -> Option<PrivacyState> {
+        let (units, privacy) = (self.feed.units()?, self.config.privacy.as_ref()?);
+        let mut spent = self.standing.privacy.clone()?;
+        spent.accountant.step(privacy.noise_multiplier, units.rate(privacy));
+        Some(spent)
+    }
+
+    /// What hiding the players has cost so far.
+    fn epsilon(&self) -> Option<f64> {
+        Some(self.standing.privacy.as_ref()?.accountant.epsilon(self.config.privacy?.delta))
+    }
+
+    /// Whether another step would cost more than may be spent.
+    fn is_spent(&self) -> bool {
+        let most = self.config.privacy.and_then(|privacy| Some((privacy.max_epsilon?, privacy.delta)));
+        most.is_some_and(|(most, delta)| {
+            self.spent().is_some_and(|spent| spent.accountant.epsilon(delta) > most)
+        })
     }
 
     /// The step is whole: its line, and what is to be saved, in the order that a kill between any two
@@ -313,6 +326,7 @@ impl Fit {
             train_loss: self.standing.train_loss,
             val_loss,
             pair_accuracy: self.standing.pair_accuracy.filter(|_| val_loss.is_some()),
+            epsilon: self.epsilon(),
             lr: self.config.rate(self.standing.step),
             tokens_per_s: self.speed,
             stage,
@@ -322,7 +336,7 @@ impl Fit {
     fn advance(&mut self) -> Result<ControlFlow<Fitted, Progress>> {
         if !self.standing.due() {
             let patience = self.config.patience;
-            let early = patience > 0 && self.standing.since_best >= patience;
+            let early = (patience > 0 && self.standing.since_best >= patience) || self.is_spent();
             if early || self.standing.step >= self.config.steps {
                 self.save()?;
                 return Ok(ControlFlow::Break(self.fitted(early)));
@@ -334,7 +348,7 @@ impl Fit {
         } else if let Some(loss) = self.validate()? {
             return self.complete(Some(loss)).map(ControlFlow::Continue);
         }
-        let of = self.validation.len().div_ceil(self.config.rows);
+        let of = self.held.batches(self.config.rows).max(self.tally.batches);
         let stage = Stage::Validating { done: self.tally.batches, of };
         Ok(ControlFlow::Continue(self.progress(stage, None)))
     }
@@ -347,6 +361,7 @@ impl Fit {
             best_step: standing.best_step,
             first_val_loss: standing.first_val_loss.unwrap_or(f64::NAN),
             early,
+            epsilon: self.epsilon(),
             seconds: standing.seconds,
             checkpoint: self.out.clone(),
         }

@@ -5,6 +5,7 @@ use super::calibration::Calibration;
 use super::config::{Adaptation, TrainingConfig};
 use super::objective::Objective;
 use super::packing::{Batch, PackedRow, packed};
+use super::private::PrivateBatch;
 use crate::error::{Error, Result};
 use crate::model::{Adapter, Dropout, Family, ModelConfig, Network, Transformer, Weights};
 use crate::nn::optim::{Optimizer, clip_global_norm};
@@ -53,7 +54,8 @@ impl LossSum {
 /// What takes a batch and learns from it.
 pub(super) trait Learner: Send {
     /// One optimiser step; its loss before the update, in nats a token. A loss that diverged changes nothing.
-    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32>;
+    /// `private` is what hidden players add.
+    fn learn(&mut self, rows: &[PackedRow], private: Option<&PrivateBatch>, step: &Step) -> Result<f32>;
 
     /// The loss of rows, without learning from them.
     fn evaluate(&mut self, rows: &[PackedRow], calibration: Option<&mut Calibration>) -> Result<LossSum>;
@@ -94,6 +96,7 @@ pub(super) fn learner(
             if shape.family == Family::Llama
                 && config.ema.is_none()
                 && config.adapter.is_none()
+                && config.privacy.is_none()
                 && config.objective == Objective::Likelihood =>
         {
             shape
@@ -125,6 +128,8 @@ struct TapeLearner {
     optimizer: FlatOptimizer,
     pool: Pool,
     grads: Vec<f32>,
+    /// The sum of the hidden players' gradients; empty where none are hidden.
+    private: Vec<f32>,
     /// The running mean of the weights; empty where none is kept.
     averaged: Vec<f32>,
 }
@@ -135,11 +140,44 @@ impl TapeLearner {
         Self {
             optimizer: FlatOptimizer::new(parameters, config.optimizer),
             grads: vec![0.0; parameters.trainable()],
+            private: vec![0.0; if config.privacy.is_some() { parameters.trainable() } else { 0 }],
             averaged: if config.ema.is_some() { parameters.values().to_vec() } else { Vec::new() },
             pool: Pool::default(),
             config: config.clone(),
             network,
         }
+    }
+
+    /// The gradient of the mean loss of rows, in `self.grads`; the mean.
+    fn gradient(&mut self, rows: &[PackedRow], seed: Seed) -> f64 {
+        let weight = self.config.objective.weight(rows);
+        self.grads.fill(0.0);
+        let mut nats = 0.0;
+        let parts = self.config.accumulate.clamp(1, rows.len().max(1));
+        for (n, rows) in rows.chunks(rows.len().div_ceil(parts).max(1)).enumerate() {
+            let seed = seed.derive_index(n as u64).to_u64();
+            nats += self.accumulate(rows, weight, Dropout { rate: self.config.dropout, seed });
+        }
+        if rows.is_empty() { 0.0 } else { nats / weight }
+    }
+
+    /// What hidden players add to the gradient of the others, `self.grads`; the mean loss of those drawn.
+    fn add_private(&mut self, batch: &PrivateBatch, step: &Step) -> Result<f64> {
+        let mut sum = std::mem::take(&mut self.private);
+        let public = self.grads.clone();
+        sum.fill(0.0);
+        let mut mean = 0.0;
+        for (n, rows) in batch.units.iter().enumerate() {
+            let seed = step.seed.derive("player").derive_index(n as u64);
+            mean += self.gradient(rows, seed) / batch.units.len() as f64;
+            let norm = global_norm(&self.grads);
+            step.check(mean as f32, norm)?;
+            batch.add(&mut sum, &self.grads, norm);
+        }
+        self.grads = public;
+        batch.finish(&sum, &mut self.grads);
+        self.private = sum;
+        Ok(mean)
     }
 
     /// Adds the gradient of the mean loss over `weight` to `self.grads`; the sum of losses.
@@ -176,16 +214,15 @@ impl TapeLearner {
 const AVERAGED: &str = "averaged.";
 
 impl Learner for TapeLearner {
-    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32> {
-        let weight = self.config.objective.weight(rows);
-        self.grads.fill(0.0);
-        let mut nats = 0.0;
-        let parts = self.config.accumulate.clamp(1, rows.len().max(1));
-        for (n, rows) in rows.chunks(rows.len().div_ceil(parts)).enumerate() {
-            let seed = step.seed.derive_index(n as u64).to_u64();
-            nats += self.accumulate(rows, weight, Dropout { rate: self.config.dropout, seed });
+    fn learn(&mut self, rows: &[PackedRow], private: Option<&PrivateBatch>, step: &Step) -> Result<f32> {
+        let mut loss = self.gradient(rows, step.seed) as f32;
+        step.check(loss, 0.0)?;
+        if let Some(batch) = private {
+            let mean = self.add_private(batch, step)? as f32;
+            if rows.is_empty() {
+                loss = mean;
+            }
         }
-        let loss = (nats / weight) as f32;
         let norm = global_norm(&self.grads);
         step.check(loss, norm)?;
         let scale = clip_scale(norm, self.config.clip_norm);
@@ -269,7 +306,7 @@ fn plain(tensor: &Tensor) -> Result<(Vec<usize>, Vec<f32>)> {
 }
 
 impl Learner for CandleLearner {
-    fn learn(&mut self, rows: &[PackedRow], step: &Step) -> Result<f32> {
+    fn learn(&mut self, rows: &[PackedRow], _private: Option<&PrivateBatch>, step: &Step) -> Result<f32> {
         let batch = Batch::new(rows, &self.device)?;
         let mut noise = step.seed.stream();
         let mode = Mode::Train { dropout: self.config.dropout, noise: &mut noise };
@@ -352,8 +389,8 @@ mod tests {
         let (config, rows) = (small(), rows(2));
         for shape in every() {
             let mut learner = learner(&config, &shape);
-            let first = learner.learn(&rows, &step(1)).unwrap();
-            let last = (2..40).map(|n| learner.learn(&rows, &step(n)).unwrap()).last().unwrap();
+            let first = learner.learn(&rows, None, &step(1)).unwrap();
+            let last = (2..40).map(|n| learner.learn(&rows, None, &step(n)).unwrap()).last().unwrap();
             assert!(last < 0.8 * first, "{}: {first} to {last}", shape.architecture());
         }
     }
@@ -364,7 +401,7 @@ mod tests {
         for shape in every() {
             let grads = |parts: usize| {
                 let mut learner = learner(&TrainingConfig { accumulate: parts, ..config.clone() }, &shape);
-                learner.learn(&rows, &step(1)).unwrap();
+                learner.learn(&rows, None, &step(1)).unwrap();
                 learner.grads
             };
             let (whole, parts) = (grads(1), grads(3));
@@ -378,7 +415,7 @@ mod tests {
         let shape = &every()[0];
         let mut learner = learner(&config, shape);
         let before = learner.weights().unwrap().hash();
-        (1..20).for_each(|n| assert!(learner.learn(&rows, &step(n)).unwrap() > 0.0));
+        (1..20).for_each(|n| assert!(learner.learn(&rows, None, &step(n)).unwrap() > 0.0));
         let raw = learner.network.weights().unwrap();
         let saved = learner.weights().unwrap();
         assert!(saved.hash() != before && saved.hash() != raw.hash());
@@ -389,8 +426,8 @@ mod tests {
         let state = learner.state().unwrap();
         let mut again = TapeLearner::new(&config, Network::from_weights(shape, &raw).unwrap());
         again.load_state(&state, 19, "s").unwrap();
-        learner.learn(&rows, &step(20)).unwrap();
-        again.learn(&rows, &step(20)).unwrap();
+        learner.learn(&rows, None, &step(20)).unwrap();
+        again.learn(&rows, None, &step(20)).unwrap();
         assert_eq!(learner.weights().unwrap().hash(), again.weights().unwrap().hash());
     }
 }

@@ -3,11 +3,10 @@
 //! Attention never crosses from one sample to the next and positions begin anew, so a packed batch gives
 //! the same gradient as its samples alone, without computing padding.
 
-use super::source::{Sample, SampleSource};
-use crate::error::{Error, Result};
+use super::source::Sample;
+use crate::error::Result;
 use crate::model::Packed;
 use crate::nn::Tokens;
-use crate::seed::Seed;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 
@@ -67,6 +66,12 @@ impl PackedRow {
     /// How much its tokens count in all.
     pub(super) fn weight(&self) -> f64 {
         self.weights.iter().copied().map(f64::from).sum()
+    }
+
+    /// What is to be predicted.
+    #[cfg(test)]
+    pub(super) fn targets(&self) -> &[u32] {
+        &self.targets
     }
 
     /// How much each token counts.
@@ -167,28 +172,6 @@ impl Batch {
     }
 }
 
-/// The rows of an epoch: a function of seed and epoch alone, so that a resumed run sees the same.
-pub fn epoch(source: &dyn SampleSource, seed: Seed, epoch: u64, length: usize) -> Result<Vec<PackedRow>> {
-    let seed = seed.derive("epoch").derive_index(epoch);
-    let mut order: Vec<usize> = (0..source.len()).collect();
-    seed.derive("order").stream().shuffle(&mut order);
-    let noise = seed.derive("sample");
-    let samples = order.into_iter().map(|i| source.sample(i, &mut noise.derive_index(i as u64).stream()));
-    let mut rows = pack(samples, length);
-    // Nothing is learned from a row without weight, and its loss would be 0 / 0.
-    rows.retain(PackedRow::counts);
-    // The last rows are the emptiest: mix them in.
-    seed.derive("rows").stream().shuffle(&mut rows);
-    if !rows.is_empty() {
-        return Ok(rows);
-    }
-    Err(Error::Data {
-        source_name: "training set".into(),
-        reason: "no token counts for the loss".into(),
-        remedy: "give samples of two tokens or more with a weight above 0".into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,37 +196,6 @@ mod tests {
         assert_eq!((batch.starts, batch.length), (vec![0, 0, 0, 3, 3, 5], 6));
         assert_eq!((batch.positions, targets), (rows[0].positions.clone(), rows[0].targets.clone()));
         assert_eq!((rows[0].weight(), rows[0].count()), (5.0, 5));
-    }
-
-    struct Fixed(Vec<Sample>);
-
-    impl SampleSource for Fixed {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn sample(&self, index: usize, _: &mut crate::seed::Stream) -> Sample {
-            self.0[index].clone()
-        }
-        fn fixed(&self, index: usize) -> Sample {
-            self.0[index].clone()
-        }
-        fn hash(&self) -> String {
-            String::new()
-        }
-    }
-
-    #[test]
-    fn an_epoch_depends_on_seed_and_number_alone_and_has_no_weightless_rows() {
-        let mut samples: Vec<Sample> = (0..40).map(|n| sample(5, n)).collect();
-        samples[7].loss.fill(0.0);
-        let source = Fixed(samples);
-        let rows = |seed, number| epoch(&source, Seed::new(seed), number, 4).unwrap();
-        assert_eq!(rows(1, 0), rows(1, 0));
-        assert_ne!(rows(1, 0), rows(1, 1));
-        assert_ne!(rows(1, 0), rows(2, 0));
-        assert_eq!(rows(1, 0).len(), 39);
-        let nothing = Fixed(vec![sample(1, 0), sample(0, 0)]);
-        assert!(matches!(epoch(&nothing, Seed::new(1), 0, 4), Err(Error::Data { .. })));
     }
 
     proptest! {

@@ -27,6 +27,11 @@ pub struct PrivacyConfig {
     pub clip_norm: f64,
     /// How likely the guarantee may fail.
     pub delta: f64,
+    /// How many players a step draws on average.
+    pub players_per_step: f64,
+    /// The run ends before it costs more than this epsilon. None: it ends with its steps, and says what it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_epsilon: Option<f64>,
     /// Whose presence is hidden.
     #[serde(default)]
     pub unit: PrivacyUnit,
@@ -40,12 +45,27 @@ impl PrivacyConfig {
             ("privacy.noise_multiplier", positive(self.noise_multiplier, 1e6), "above 0, at most 1000000"),
             ("privacy.clip_norm", positive(self.clip_norm, 1e6), "above 0, at most 1000000"),
             ("privacy.delta", self.delta > 0.0 && self.delta < 1.0, "above 0, below 1"),
+            ("privacy.players_per_step", positive(self.players_per_step, 1e9), "above 0"),
+            (
+                "privacy.max_epsilon",
+                self.max_epsilon.is_none_or(|most| positive(most, 1e6)),
+                "above 0, or none",
+            ),
         ]
     }
 
     /// Refuses a `delta` that would let a whole unit be published: it must be below one in `units`, the number of
     /// players in the training part. `file` is for messages.
     pub fn check(&self, units: usize, file: &str) -> Result<()> {
+        if self.players_per_step > units as f64 {
+            let reason = format!("there are only {units} players to learn from");
+            return Err(Error::config(
+                file,
+                "privacy.players_per_step",
+                reason,
+                "draw fewer, or record more players",
+            ));
+        }
         if self.delta * (units as f64) < 1.0 {
             return Ok(());
         }
@@ -274,8 +294,14 @@ mod tests {
 
     #[test]
     fn senseless_configs_are_refused_by_field() {
-        let good =
-            PrivacyConfig { noise_multiplier: 1.0, clip_norm: 1.0, delta: 1e-5, unit: PrivacyUnit::Player };
+        let good = PrivacyConfig {
+            noise_multiplier: 1.0,
+            clip_norm: 1.0,
+            delta: 1e-5,
+            players_per_step: 8.0,
+            max_epsilon: None,
+            unit: PrivacyUnit::Player,
+        };
         let broken = |config: PrivacyConfig| -> Vec<&'static str> {
             config.rules().into_iter().filter(|(_, holds, _)| !holds).map(|(field, ..)| field).collect()
         };
@@ -285,8 +311,13 @@ mod tests {
             assert_eq!(broken(noise), ["privacy.noise_multiplier"]);
             assert_eq!(broken(PrivacyConfig { clip_norm: value, ..good }), ["privacy.clip_norm"]);
             assert_eq!(broken(PrivacyConfig { delta: value, ..good }), ["privacy.delta"]);
+            let players = PrivacyConfig { players_per_step: value, ..good };
+            assert_eq!(broken(players), ["privacy.players_per_step"]);
+            let budget = PrivacyConfig { max_epsilon: Some(value), ..good };
+            assert_eq!(broken(budget), ["privacy.max_epsilon"]);
         }
         assert!(good.check(99_999, "a.ron").is_ok());
+        assert!(good.check(7, "a.ron").unwrap_err().to_string().contains("privacy.players_per_step"));
         let error = good.check(100_000, "a.ron").unwrap_err().to_string();
         assert!(error.contains("a.ron") && error.contains("privacy.delta"), "{error}");
         let error = ron::from_str::<PrivacyConfig>("(noise: 1.0)").unwrap_err().to_string();

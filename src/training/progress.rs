@@ -33,6 +33,9 @@ pub struct Progress {
     /// Of held-out pairs, the share whose chosen answer gained on the other, when there was a validation of such.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair_accuracy: Option<f64>,
+    /// What hiding the players has cost so far, where they are hidden: the run is (`epsilon`, delta)-private.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
     /// The learning rate.
     pub lr: f64,
     /// Tokens learned from a second, validation and padding not counted (0 at step 0, left out in JSON).
@@ -59,8 +62,11 @@ pub struct Fitted {
     pub best_step: u64,
     /// The validation loss before the first step.
     pub first_val_loss: f64,
-    /// Whether it ended before `steps` because validation no longer improved.
+    /// Whether it ended before `steps`, because validation no longer improved or the privacy budget was spent.
     pub early: bool,
+    /// What hiding the players cost, where they were hidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
     /// Seconds of work, those before a resume included.
     pub seconds: f64,
     /// Where the best model is.

@@ -14,7 +14,8 @@ pub enum Architecture {
     Qwen2,
     /// A transformer as Qwen3's: Llama's with an `RMSNorm` on each head's queries and keys.
     Qwen3,
-    /// A transformer as GPT-2's: layer norms, learned positions, GELU.
+    /// A transformer as GPT-2's: layer norms, learned positions, exact GELU as nanoGPT has it (a base of OpenAI's keeps its
+    /// approximation).
     Gpt2 {
         /// Whether layers and norms have biases (nanoGPT's `bias`).
         bias: bool,
@@ -146,7 +147,7 @@ impl ModelShape {
         let (family, activation) = match self.architecture {
             Architecture::Qwen2 => (Family::Qwen2, Activation::SwiGlu),
             Architecture::Qwen3 => (Family::Qwen3, Activation::SwiGlu),
-            Architecture::Gpt2 { .. } => (Family::Gpt2, Activation::GeluTanh),
+            Architecture::Gpt2 { .. } => (Family::Gpt2, Activation::Gelu),
             _ => (Family::Llama, Activation::SwiGlu),
         };
         ModelConfig::Transformer(TransformerConfig {

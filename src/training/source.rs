@@ -47,6 +47,11 @@ pub trait SampleSource: Send + Sync {
     /// Sample `index` as it stands, for validation.
     fn fixed(&self, index: usize) -> Sample;
 
+    /// The player whose doing sample `index` is, by pseudonym. None: nobody's, as what was written for the game.
+    fn player(&self, _index: usize) -> Option<&str> {
+        None
+    }
+
     /// A hash of everything in it.
     fn hash(&self) -> String;
 }

@@ -1,6 +1,7 @@
 //! The resume point of a run: weights, moments and where it stands, in one safetensors file.
 
 use super::config::{Keep, TrainingConfig};
+use super::private::PrivacyState;
 use crate::error::{Error, Result};
 use crate::files::{read_limited, write_atomic};
 use crate::nn::Tensors;
@@ -19,7 +20,10 @@ pub struct Standing {
     pub step: u64,
     /// The epoch it is in.
     pub epoch: u64,
-    /// Rows of that epoch already used.
+    /// The part of that epoch it is in.
+    #[serde(default)]
+    pub block: usize,
+    /// Rows of that part already used.
     pub cursor: usize,
     /// The best validation loss so far, in nats.
     pub best_val_loss: Option<f64>,
@@ -39,6 +43,9 @@ pub struct Standing {
     pub pair_accuracy: Option<f64>,
     /// The training loss of `step`.
     pub train_loss: Option<f32>,
+    /// What hiding the players has cost, where they are hidden.
+    #[serde(default)]
+    pub privacy: Option<PrivacyState>,
     /// Seconds of work.
     pub seconds: f64,
     /// The run's config.
@@ -52,6 +59,7 @@ impl Standing {
         Self {
             step: 0,
             epoch: 0,
+            block: 0,
             cursor: 0,
             best_val_loss: None,
             best_step: 0,
@@ -62,6 +70,7 @@ impl Standing {
             calibration: None,
             pair_accuracy: None,
             train_loss: None,
+            privacy: None,
             seconds: 0.0,
             config,
             data_hash,

@@ -62,6 +62,7 @@ impl EventFile {
         let scalars = [
             ("loss/train", progress.train_loss),
             ("loss/validation", progress.val_loss.map(|loss| loss as f32)),
+            ("privacy/epsilon", progress.epsilon.map(|epsilon| epsilon as f32)),
             ("learning_rate", Some(progress.lr as f32)),
             ("tokens_per_s", speed),
         ];
@@ -296,6 +297,7 @@ mod tests {
     fn progress(step: u64) -> Progress {
         Progress {
             pair_accuracy: None,
+            epsilon: None,
             step,
             steps: 1000,
             train_loss: (step > 0).then_some(2.5),

@@ -52,6 +52,7 @@ impl Screen {
         let mut parts = Vec::new();
         parts.extend(progress.train_loss.map(|loss| format!("loss {loss:.4}")));
         parts.extend(self.val_loss.map(|loss| format!("validation {loss:.4}")));
+        parts.extend(progress.epsilon.map(|epsilon| format!("epsilon {epsilon:.2}")));
         if progress.step > 0 {
             parts.push(format!("{:.0} tokens/s", progress.tokens_per_s));
         }

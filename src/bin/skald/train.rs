@@ -6,12 +6,11 @@
 use crate::progress::Screen;
 use crate::{Common, Ended};
 use bevy_skald::dialogue::{DialogueTraining, preference_samples};
-use bevy_skald::files::{read_limited, read_text};
+use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
-use bevy_skald::model::{Card, Checkpoint, ModelConfig, Weights};
+use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
-use bevy_skald::text::Tokenizer;
 use bevy_skald::training::{
     Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, TextCorpus, TrainingConfig,
 };
@@ -149,7 +148,7 @@ fn text(args: &TrainArgs, config: TrainingConfig, claim: Claim) -> Result<Prepar
     let corpus = TextCorpus::read(&args.data)?;
     let base = config.base.as_deref().map(|base| Base::read(Path::new(base))).transpose()?;
     let (tokenizer, base) = match base {
-        Some(Base { config, weights, tokenizer }) => (tokenizer, Some((config, weights))),
+        Some(Base { config, weights, tokenizer, .. }) => (tokenizer, Some((config, weights))),
         None => (corpus.tokenizer(config.tokenizer, held)?, None),
     };
     let data = corpus.sets(&tokenizer, config.sequence, held)?;
@@ -187,24 +186,6 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     let card = Card { provenance: Card::new("dialogue").provenance, ..card };
     let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)) };
     Ok(Prepared { setup, bytes_a_token: None, report, claim })
-}
-
-/// A model to begin with.
-struct Base {
-    config: ModelConfig,
-    weights: Weights,
-    tokenizer: Tokenizer,
-}
-
-impl Base {
-    /// Reads a checkpoint or Hugging Face directory.
-    fn read(dir: &Path) -> Result<Self> {
-        let (config, weights, _) = crate::model::read(dir)?;
-        let file = dir.join("tokenizer.json");
-        let bytes = read_limited(&file, 1 << 28, "read the base's tokenizer")?;
-        let tokenizer = Tokenizer::from_bytes(&bytes, &file.display().to_string())?;
-        Ok(Self { config, weights, tokenizer })
-    }
 }
 
 /// The command as it could be typed again, with paths as they were given.

@@ -2,7 +2,7 @@
 //! 1997), with the gates, their order and their biases as `PyTorch` has them.
 
 use super::{Op, Tape, Value};
-use crate::nn::kernels::{Matrix, matmul, sigmoid, tanh, vectorized};
+use crate::nn::kernels::{Matrix, PackedMatrix, matmul, sigmoid, tanh, vectorized};
 use crate::nn::parameters::ParameterId;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,8 @@ struct Share<'a> {
     width: usize,
     length: usize,
     starts: &'a [u32],
-    hidden: &'a [f32],
+    /// The state's weights, packed for the pass.
+    hidden: &'a PackedMatrix,
 }
 
 impl Share<'_> {
@@ -85,8 +86,7 @@ impl Share<'_> {
         let mut projected = vec![0.0; rows * g];
         for t in 0..self.length {
             self.state_before(t, out, &mut before);
-            let hidden = Matrix::new(self.hidden, w).t();
-            matmul((&mut projected, g), [rows, w, g], Matrix::new(&before, w), hidden, [0.0, 1.0], false);
+            self.hidden.multiply(&before, &mut projected, 0..self.hidden.panels());
             if self.cell == Cell::Lstm {
                 self.state_before(t, cells, &mut cell_before);
             }
@@ -193,8 +193,7 @@ impl Share<'_> {
                 );
                 now[row * g..][..g].copy_from_slice(du);
             }
-            let weights = Matrix::new(self.hidden, w);
-            matmul((&mut dh, w), [rows, g, w], Matrix::new(&now, g), weights, [0.0, 1.0], false);
+            self.hidden.multiply(&now, &mut dh, 0..self.hidden.panels());
             for row in 0..rows {
                 let range = row * w..(row + 1) * w;
                 if self.cell == Cell::Gru {
@@ -235,10 +234,11 @@ impl Tape<'_> {
         let mut cells = self.pool.take(if cell == Cell::Lstm { tokens * width } else { 0 });
         let share = self.share(&layer);
         let (k, c) = (width * cell.kept(), if cell == Cell::Lstm { width } else { 0 });
+        let weights = self.parameters.value(hidden);
+        let packed = PackedMatrix::new(g, width, |o, i| weights[o * width + i]);
         let run = |first: usize, pre: &[f32], out: &mut [f32], kept: &mut [f32], cells: &mut [f32]| {
             let starts = &layer.starts[first * length..][..out.len() / width];
-            let weights = self.parameters.value(hidden);
-            Share { cell, width, length, starts, hidden: weights }.forward(
+            Share { cell, width, length, starts, hidden: &packed }.forward(
                 pre,
                 self.parameters.value(b_hidden),
                 out,
@@ -283,6 +283,7 @@ impl Tape<'_> {
         let width = self.parameters.get(layer.hidden).shape[1];
         let (g, tokens, inputs) = (cell.gates() * width, layer.starts.len(), self.width(x));
         let (mut dx, mut du) = (self.pool.take(tokens * g), self.pool.take(tokens * g));
+        let packed = PackedMatrix::new(width, g, |o, i| hidden[i * width + o]);
         let out = &self.nodes[at].value;
         let each = self.share(layer) * length;
         let part = |of: &'_ [f32], n: usize, count: usize| -> std::ops::Range<usize> {
@@ -292,7 +293,7 @@ impl Tape<'_> {
         dx.par_chunks_mut(each * g).zip(du.par_chunks_mut(each * g)).enumerate().for_each(|(n, (dx, du))| {
             let count = dx.len() / g;
             let starts = &layer.starts[n * each..][..count];
-            Share { cell, width, length, starts, hidden }.backward(
+            Share { cell, width, length, starts, hidden: &packed }.backward(
                 &out[part(out, n, count)],
                 &kept[part(kept, n, count)],
                 &cells[part(cells, n, count)],
