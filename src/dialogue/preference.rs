@@ -137,6 +137,7 @@ fn sample(pair: &PreferencePair, tokenizer: &Tokenizer) -> Result<Sample> {
     };
     let (ids, loss) = whole(&pair.chosen)?;
     let mut sample = Sample::new(ids, loss);
+    sample.player = Some(pair.by.as_str().into());
     let (ids, loss) = whole(&pair.rejected)?;
     sample.rejected = Some(Rejected { ids, loss, margin: 0.0 });
     Ok(sample)

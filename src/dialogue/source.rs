@@ -14,7 +14,7 @@ use crate::seed::{Seed, Stream};
 use crate::text::{Tokenizer, normalise};
 use crate::training::{DataSets, Sample, SampleSource};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// What the samples are made like.
@@ -125,6 +125,23 @@ pub struct DialogueReport {
     pub recorded_duplicates: usize,
     /// Dropped because they repeat a line that validates, where players are hidden.
     pub recorded_set_aside: usize,
+}
+
+impl DialogueReport {
+    /// What was not used, by reason.
+    pub fn dropped(&self) -> BTreeMap<String, u64> {
+        let reasons = [
+            ("duplicate dialogue", self.corpus_duplicates),
+            ("kept for the test", self.corpus_test),
+            ("line was skipped", self.recorded_skipped),
+            ("line was an authored fallback", self.recorded_fallback),
+            ("line of the test part", self.recorded_test),
+            ("recorded before", self.recorded_duplicates),
+            ("line that validates", self.recorded_set_aside),
+        ];
+        let reasons = reasons.into_iter().filter(|(_, count)| *count > 0);
+        reasons.map(|(reason, count)| (reason.to_owned(), count as u64)).collect()
+    }
 }
 
 enum Item {

@@ -8,7 +8,9 @@ use crate::model::{Base, Card};
 use crate::recording::Store;
 use crate::seed::Seed;
 use crate::text::{BASE_SPECIALS, Tokenizer};
-use crate::training::{Prepared, RunSetup, TokenizerKind, TrainingConfig, TrainingRun};
+use crate::training::{
+    DataNotes, DataSource, RunSetup, SplitMethod, TokenizerKind, TrainingConfig, TrainingRun,
+};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +54,7 @@ impl DialogueTraining {
     }
 
     /// Reads corpora and recordings ([`read_talks`]), and makes tokenizer and samples of them.
-    pub fn prepare(self, data: &[PathBuf]) -> Result<Prepared> {
+    pub fn prepare(self, data: &[PathBuf]) -> Result<RunSetup> {
         let (corpus, recorded) = read_talks(data)?;
         let voices = corpus.voices();
         let specials = prompt::special_tokens(&voices);
@@ -73,9 +75,14 @@ impl DialogueTraining {
         card.conditioning.insert("line".into(), written_lines(&corpus));
         card.conditioning.insert("quest".into(), prompt::QUESTS.map(str::to_owned).into());
         card.conditioning.insert("act".into(), Act::ALL.iter().map(|act| act.name().to_owned()).collect());
-        let report =
-            serde_json::to_value(&report).map_err(|e| Error::backend("writing the data report", e))?;
-        Ok(Prepared { setup: RunSetup { config: self.training, tokenizer, data: sets, card, base }, report })
+        let sources = data.iter().map(|path| DataSource::of(path)).collect::<Result<_>>()?;
+        let notes = DataNotes {
+            sources,
+            split: SplitMethod::ByLine,
+            dropped: report.dropped(),
+            ..DataNotes::default()
+        };
+        Ok(RunSetup { config: self.training, tokenizer, data: sets, card, base, notes })
     }
 
     /// The model that the training begins with, which gets the tokens of dialogue that it does not have.
@@ -112,7 +119,7 @@ impl TrainingRun {
         );
         Self::new(out, move || {
             let mut prepared = DialogueTraining::read(&config)?.prepare(&data)?;
-            prepared.setup.card.provenance.command.clone_from(&command);
+            prepared.card.provenance.command.clone_from(&command);
             Ok(prepared)
         })
     }

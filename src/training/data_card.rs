@@ -2,6 +2,7 @@
 //! much of it there is, what was dropped and why, and how it was split.
 
 use super::DATA_REPORT;
+use super::source::{DataSets, SampleSource};
 use super::split::{Part, Shares, check_groups, check_times};
 use crate::error::{Error, Result};
 use crate::files::{parse_ron, read_limited, read_text, write_atomic};
@@ -39,6 +40,56 @@ pub struct DataCard {
     /// What else the domain has to say.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub details: serde_json::Value,
+}
+
+/// What whoever made a run's data sets says of them; the run itself counts and hashes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DataNotes {
+    /// Where they came from.
+    pub sources: Vec<DataSource>,
+    /// How they were split. By group: no player may be in both parts.
+    pub split: SplitMethod,
+    /// What was not used, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What else the domain has to say.
+    pub details: serde_json::Value,
+}
+
+impl DataNotes {
+    /// The card of data sets.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming a player who is in both parts of a split by group.
+    pub(super) fn card(&self, data: &DataSets, data_hash: &str) -> Result<DataCard> {
+        let players = |source: &dyn SampleSource| -> BTreeSet<String> {
+            (0..source.len()).filter_map(|index| source.player(index).map(str::to_owned)).collect()
+        };
+        let parts = [players(&*data.train), players(&*data.validation)];
+        if matches!(self.split, SplitMethod::ByGroup { .. })
+            && let Some(player) = parts[0].intersection(&parts[1]).next()
+        {
+            return Err(Error::Data {
+                source_name: "data set".into(),
+                reason: format!("player {player} is in the training part and in the validation part"),
+                remedy: "please report this with the data".into(),
+            });
+        }
+        let part = |source: &dyn SampleSource, players: &BTreeSet<String>| PartCard {
+            samples: source.len() as u64,
+            groups: (!players.is_empty()).then_some(players.len() as u64),
+            tokens: None,
+        };
+        Ok(DataCard {
+            data_hash: data_hash.to_owned(),
+            sources: self.sources.clone(),
+            split: self.split.clone(),
+            train: part(&*data.train, &parts[0]),
+            validation: part(&*data.validation, &parts[1]),
+            test: PartCard::default(),
+            dropped: self.dropped.clone(),
+            details: self.details.clone(),
+        })
+    }
 }
 
 /// How much is in a part.
@@ -86,6 +137,10 @@ pub enum SplitMethod {
         /// How large the parts are.
         shares: Shares,
     },
+    /// A line and all that repeats it are in one part.
+    ByLine,
+    /// Every tenth line is held out.
+    EveryTenthLine,
 }
 
 /// Where a sample came from and went to.
@@ -99,6 +154,20 @@ pub struct Origin {
     pub time: i64,
     /// Its length.
     pub tokens: u64,
+}
+
+impl std::fmt::Display for DataCard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = |part: &PartCard| match part.groups {
+            Some(groups) => format!("{} samples ({groups} players)", part.samples),
+            None => format!("{} samples", part.samples),
+        };
+        write!(f, "{} to learn, {} held out", part(&self.train), part(&self.validation))?;
+        self.dropped.iter().try_for_each(|(reason, count)| write!(f, "; {count} dropped: {reason}"))?;
+        self.sources
+            .iter()
+            .try_for_each(|source| write!(f, "; {}: {}", source.path.display(), source.licence))
+    }
 }
 
 impl DataCard {
@@ -116,7 +185,7 @@ impl DataCard {
                 let times: Vec<i64> = origins.iter().map(|origin| origin.time).collect();
                 check_times(&parts, &groups, &times)?;
             }
-            SplitMethod::InOrder { .. } | SplitMethod::Unknown => {}
+            _ => {}
         }
         let of = |part: Part| {
             let inside = || origins.iter().filter(move |origin| origin.part == part);

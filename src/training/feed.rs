@@ -64,6 +64,7 @@ impl Feed {
             return Ok(Vec::new());
         }
         let rows = epoch(source, &self.public, self.seed, (standing.epoch, standing.block), self.shape[1]);
+        source.check()?;
         // A later part of an epoch may have nothing that counts; all of it may not.
         let one = self.public.len() <= block(self.shape[1]);
         if rows.is_empty() && one {
@@ -158,7 +159,7 @@ impl Held {
     /// Packs the first part. Fails when nothing of it counts.
     pub(super) fn new(source: &dyn SampleSource, length: usize) -> Result<Self> {
         let mut held = Self { length, samples: source.len(), part: 0, rows: Vec::new() };
-        held.load(source, 0);
+        held.load(source, 0)?;
         if held.rows.is_empty() {
             return Err(Error::Data {
                 source_name: "validation set".into(),
@@ -169,13 +170,14 @@ impl Held {
         Ok(held)
     }
 
-    fn load(&mut self, source: &dyn SampleSource, part: usize) {
+    fn load(&mut self, source: &dyn SampleSource, part: usize) -> Result<()> {
         let size = block(self.length);
         let samples: Vec<Sample> =
             (part * size..self.samples.min((part + 1) * size)).map(|i| source.fixed(i)).collect();
         self.part = part;
         self.rows = pack(samples.into_iter(), self.length);
         self.rows.retain(PackedRow::counts);
+        source.check()
     }
 
     fn parts(&self) -> usize {
@@ -193,14 +195,14 @@ impl Held {
         source: &dyn SampleSource,
         at: (usize, usize),
         rows: usize,
-    ) -> (&[PackedRow], Option<(usize, usize)>) {
+    ) -> Result<(&[PackedRow], Option<(usize, usize)>)> {
         if at.0 != self.part {
-            self.load(source, at.0);
+            self.load(source, at.0)?;
         }
         let end = self.rows.len().min(at.1 + rows);
         let next = if end < self.rows.len() { Some((at.0, end)) } else { Some((at.0 + 1, 0)) };
         let parts = self.parts();
-        (&self.rows[at.1.min(end)..end], next.filter(|(part, _)| *part < parts))
+        Ok((&self.rows[at.1.min(end)..end], next.filter(|(part, _)| *part < parts)))
     }
 }
 
@@ -278,7 +280,7 @@ mod tests {
         let mut held = Held::new(&source, length).unwrap();
         let (mut at, mut predicted) = (Some((0, 0)), 0.0);
         while let Some(now) = at {
-            let (rows, next) = held.batch(&source, now, 3);
+            let (rows, next) = held.batch(&source, now, 3).unwrap();
             predicted += rows.iter().map(PackedRow::weight).sum::<f64>();
             at = next;
         }

@@ -1,22 +1,21 @@
 //! [`Fit`]: the training job. One optimiser step a step; batches of validation and resume points in between.
 
-use super::DATA_REPORT;
 use super::calibration::{Calibration, cooled};
 use super::config::TrainingConfig;
 use super::curve::Curve;
+use super::data_card::{DataCard, DataNotes};
 use super::directory::{Claim, Start};
 use super::environment::record_start;
 use super::feed::{Feed, Held};
 use super::learner::{Learner, LossSum, Step, learner};
 use super::objective::Objective;
 use super::packing::PackedRow;
-use super::private::{PrivacyState, Units};
+use super::private::PrivacyState;
 use super::progress::{Fitted, Progress, Stage};
 use super::source::DataSets;
 use super::state::{self, Standing};
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
 use crate::job::Job;
 use crate::model::{Card, Checkpoint, ModelConfig, Weights};
 use crate::nn::{Compute, Tensors};
@@ -54,6 +53,7 @@ pub struct Fit {
     curve: Curve,
     events: EventFile,
     seed: Seed,
+    about: DataCard,
     _claim: Claim,
 }
 
@@ -69,6 +69,8 @@ pub struct RunSetup {
     pub card: Card,
     /// The model it begins with, where the config names one.
     pub base: Option<(ModelConfig, Weights)>,
+    /// What is to be said of the data.
+    pub notes: DataNotes,
 }
 
 /// Where a run's adapter is saved, within its directory.
@@ -99,7 +101,7 @@ impl Fit {
     /// Begins or goes on, in a directory that was claimed before. A new run saves its first resume point
     /// at once.
     pub fn begin(setup: RunSetup, claim: Claim, compute: &Compute) -> Result<Self> {
-        let RunSetup { config, tokenizer, data, card, base } = setup;
+        let RunSetup { config, tokenizer, data, card, base, notes } = setup;
         config.validate("config")?;
         let (shape, base) = match (base, &config.model) {
             (Some((shape, weights)), None) => (shape, Some(weights)),
@@ -116,6 +118,7 @@ impl Fit {
         };
         fits(&config, &tokenizer, &shape)?;
         let hash = data_hash(&data, base.as_ref());
+        let about = notes.card(&data, &hash)?;
         let begun = claim.start();
         let resumed = match begun {
             Start::Fresh => None,
@@ -133,9 +136,10 @@ impl Fit {
                 standing
             }
         };
-        let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing };
+        let parts = Parts { config, tokenizer, data, card, claim, shape, learner, standing, about };
         let mut fit = Self::assemble(parts, compute)?;
         fit.pool.install(|| record_start(&fit.out, begun))?;
+        fit.about.save(&fit.out)?;
         if begun == Start::Fresh {
             fit.save()?;
         } else if fit.standing.kept() {
@@ -146,7 +150,7 @@ impl Fit {
     }
 
     fn assemble(parts: Parts, compute: &Compute) -> Result<Self> {
-        let Parts { config, tokenizer, data, card, claim, shape, learner, standing } = parts;
+        let Parts { config, tokenizer, data, card, claim, shape, learner, standing, about } = parts;
         let held = Held::new(&*data.validation, config.sequence)?;
         let seed = Seed::new(config.seed);
         let feed = Feed::new(&*data.train, &config, &standing)?;
@@ -173,6 +177,7 @@ impl Fit {
             curve,
             events,
             seed,
+            about,
             _claim: claim,
         })
     }
@@ -182,18 +187,9 @@ impl Fit {
         &self.standing
     }
 
-    /// Writes [`DATA_REPORT`]: sizes and hash of the data sets, and `details` of whoever made them (what was
-    /// dropped, and why).
-    pub fn save_data_report(&self, details: &serde_json::Value) -> Result<()> {
-        let report = serde_json::json!({
-            "data_hash": self.standing.data_hash,
-            "train": { "samples": self.data.train.len(), "players": self.feed.units().map(Units::len) },
-            "validation": { "samples": self.data.validation.len() },
-            "details": details,
-        });
-        let pretty =
-            serde_json::to_vec_pretty(&report).map_err(|e| Error::backend("writing the data report", e))?;
-        write_atomic(&self.out.join(DATA_REPORT), &pretty)
+    /// What it learns from.
+    pub fn data_card(&self) -> &DataCard {
+        &self.about
     }
 
     /// Saves a resume point now (before stopping). A validation under way is done again after a resume.
@@ -207,7 +203,7 @@ impl Fit {
     /// One batch of the validation; its loss after the last.
     fn validate(&mut self) -> Result<Option<f64>> {
         let calibration = self.config.calibrate.then_some(&mut self.tally.calibration);
-        let (rows, next) = self.held.batch(&*self.data.validation, self.tally.at, self.config.rows);
+        let (rows, next) = self.held.batch(&*self.data.validation, self.tally.at, self.config.rows)?;
         let loss = self.learner.evaluate(rows, calibration)?;
         if !loss.nats.is_finite() {
             let loss = (loss.nats / loss.weight) as f32;
@@ -378,6 +374,7 @@ struct Parts {
     shape: ModelConfig,
     learner: Box<dyn Learner>,
     standing: Standing,
+    about: DataCard,
 }
 
 /// Whether rows and tokens of a run fit the model.
@@ -446,7 +443,8 @@ mod tests {
         let text = TEXT.repeat(12);
         let tokenizer = Tokenizer::characters(&text).unwrap();
         let data = text_sets(&text, &tokenizer, config.sequence).unwrap();
-        RunSetup { config: config.clone(), tokenizer, data, card: Card::new("text"), base: None }
+        let (card, notes) = (Card::new("text"), DataNotes::default());
+        RunSetup { config: config.clone(), tokenizer, data, card, base: None, notes }
     }
 
     fn start(config: &TrainingConfig, out: &Path) -> Result<Fit> {

@@ -26,11 +26,12 @@ mod split;
 mod state;
 mod tensorboard;
 mod text_source;
+mod tokens;
 mod train;
 
 pub use config::{Adaptation, Keep, TokenizerKind, TrainingConfig};
 pub use curve::CURVE;
-pub use data_card::{DATA_RON, DataCard, DataSource, NOT_STATED, Origin, PartCard, SplitMethod};
+pub use data_card::{DATA_RON, DataCard, DataNotes, DataSource, NOT_STATED, Origin, PartCard, SplitMethod};
 pub use directory::{Claim, MARK, Start};
 pub use environment::{ENVIRONMENT, Environment, record_start};
 pub use fit::{Fit, RunSetup};
@@ -46,8 +47,8 @@ pub use source::{DataSets, Rejected, Sample, SampleSource};
 pub use split::{Part, Shares, check_groups, check_times, split_by_group, split_by_time};
 pub use state::{STATE, Standing};
 pub use tensorboard::{EVENTS, EventFile};
-pub use text_source::{HoldOut, TextCorpus, text_sets};
-pub use train::{Prepared, Train, TrainControl, Trained, TrainingRun};
+pub use text_source::{HoldOut, TextCorpus, TextSets, text_sets};
+pub use train::{Train, TrainControl, Trained, TrainingRun};
 
 /// What a run's data was, within its directory: counts, what was dropped and why, the hash.
 pub const DATA_REPORT: &str = "data.json";

@@ -95,6 +95,10 @@ impl SampleSource for Pairs {
         self.samples[index].clone()
     }
 
+    fn player(&self, index: usize) -> Option<&str> {
+        self.samples[index].player.as_deref()
+    }
+
     fn hash(&self) -> String {
         self.hash.clone()
     }
@@ -109,7 +113,7 @@ mod tests {
     use crate::seed::Seed;
     use crate::text::Tokenizer;
     use crate::training::config::tests::small;
-    use crate::training::{DataSets, Fit, Objective, Rejected, RunSetup, TrainingConfig};
+    use crate::training::{DataNotes, DataSets, Fit, Objective, Rejected, RunSetup, TrainingConfig};
 
     /// Answers to a prompt of four letters: those with a `y` are liked, those with an `x` are not.
     fn pairs(tokenizer: &Tokenizer, count: usize, seed: u64) -> Vec<Sample> {
@@ -156,6 +160,7 @@ mod tests {
             data: DataSets { train: source(60, 1), validation: source(20, 2) },
             card: Card::new("text"),
             base: Some((config.clone(), base.clone())),
+            notes: DataNotes::default(),
         };
         let fit = Fit::new(setup, dir.path(), &Compute::cpu(2)).unwrap();
         let mut seen = Vec::new();

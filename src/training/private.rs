@@ -147,7 +147,7 @@ mod tests {
     use crate::training::config::tests::small;
     use crate::training::learner::{Step, learner};
     use crate::training::packing::packed;
-    use crate::training::{DataSets, Fit, Fitted, PrivacyUnit, RunSetup, Sample, TrainingConfig};
+    use crate::training::{DataNotes, DataSets, Fit, Fitted, PrivacyUnit, RunSetup, Sample, TrainingConfig};
     use std::ops::ControlFlow;
     use std::path::Path;
 
@@ -286,6 +286,7 @@ mod tests {
             data: DataSets { train: Box::new(play(40, 6)), validation: Box::new(play(2, 2)) },
             card: Card::new("text"),
             base: None,
+            notes: DataNotes::default(),
         }
     }
 

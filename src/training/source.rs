@@ -1,6 +1,7 @@
 //! [`SampleSource`]: where training sequences come from.
 
 use crate::seed::Stream;
+use std::sync::Arc;
 
 /// A sequence to learn.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +12,8 @@ pub struct Sample {
     pub loss: Vec<f32>,
     /// What this was preferred to, when taste is learned.
     pub rejected: Option<Rejected>,
+    /// The player whose doing it is, by pseudonym. None: nobody's, as what was written for the game.
+    pub player: Option<Arc<str>>,
 }
 
 /// The other half of a pair of answers to one prompt.
@@ -27,7 +30,7 @@ pub struct Rejected {
 impl Sample {
     /// A sequence to learn.
     pub fn new(ids: Vec<u32>, loss: Vec<f32>) -> Self {
-        Self { ids, loss, rejected: None }
+        Self { ids, loss, rejected: None, player: None }
     }
 }
 
@@ -50,6 +53,11 @@ pub trait SampleSource: Send + Sync {
     /// The player whose doing sample `index` is, by pseudonym. None: nobody's, as what was written for the game.
     fn player(&self, _index: usize) -> Option<&str> {
         None
+    }
+
+    /// Whether all samples that were asked for since the last call could be read; those that could not were empty.
+    fn check(&self) -> crate::error::Result<()> {
+        Ok(())
     }
 
     /// A hash of everything in it.

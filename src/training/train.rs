@@ -15,21 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A run that is ready to begin.
-pub struct Prepared {
-    /// What it is made from.
-    pub setup: RunSetup,
-    /// What is to be said of its data (what was dropped, and why), for [`super::DATA_REPORT`].
-    pub report: serde_json::Value,
-}
-
-impl From<RunSetup> for Prepared {
-    fn from(setup: RunSetup) -> Self {
-        Self { setup, report: serde_json::Value::Null }
-    }
-}
-
-type Prepare = dyn Fn() -> Result<Prepared> + Send + Sync;
+type Prepare = dyn Fn() -> Result<RunSetup> + Send + Sync;
 
 /// What is to be trained, and where to. Nothing is read before the training begins.
 #[derive(Clone)]
@@ -42,11 +28,11 @@ pub struct TrainingRun {
 impl TrainingRun {
     /// A new run in the directory `out`, which must hold neither a run nor a model. `prepare` reads and tokenises the
     /// data; it is called off the game's thread, once for each start.
-    pub fn new<P: Into<Prepared>>(
+    pub fn new(
         out: impl Into<PathBuf>,
-        prepare: impl Fn() -> Result<P> + Send + Sync + 'static,
+        prepare: impl Fn() -> Result<RunSetup> + Send + Sync + 'static,
     ) -> Self {
-        Self { out: out.into(), resume: false, prepare: Arc::new(move || prepare().map(Into::into)) }
+        Self { out: out.into(), resume: false, prepare: Arc::new(prepare) }
     }
 
     /// Goes on with the run in the directory instead. Config and data must be those it was started with.
@@ -126,12 +112,7 @@ impl Train {
         let (run, compute) = (&self.run, &self.compute);
         // Claimed before the data is read, which may be long.
         let claim = Claim::take(&run.out, run.resume)?;
-        compute.pool()?.install(|| {
-            let Prepared { setup, report } = (run.prepare)()?;
-            let fit = Fit::begin(setup, claim, compute)?;
-            fit.save_data_report(&report)?;
-            Ok(fit)
-        })
+        compute.pool()?.install(|| Fit::begin((run.prepare)()?, claim, compute))
     }
 
     /// Takes the run out, saved.

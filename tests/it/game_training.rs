@@ -8,7 +8,7 @@ use bevy_skald::nn::Compute;
 use bevy_skald::prelude::*;
 use bevy_skald::runtime::harness;
 use bevy_skald::text::Tokenizer;
-use bevy_skald::training::{Fit, Fitted, RunSetup, TrainingConfig, text_sets};
+use bevy_skald::training::{DataNotes, Fit, Fitted, RunSetup, TrainingConfig, text_sets};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn setup(config: &str) -> bevy_skald::Result<RunSetup> {
         (0..120).map(|n| format!("On day {n} {} dogs sat on the mat.\n", n * 7 % 13)).collect();
     let tokenizer = Tokenizer::characters(&text)?;
     let data = text_sets(&text, &tokenizer, config.sequence)?;
-    Ok(RunSetup { config, tokenizer, data, card: Card::new("text"), base: None })
+    Ok(RunSetup { config, tokenizer, data, card: Card::new("text"), base: None, notes: DataNotes::default() })
 }
 
 fn run(config: &'static str, out: &Path) -> TrainingRun {

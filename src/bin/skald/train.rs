@@ -12,11 +12,12 @@ use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
 use bevy_skald::training::{
-    Claim, DataSets, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, TextCorpus, TrainingConfig,
+    Claim, DataNotes, DataSets, DataSource, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, Shares,
+    SplitMethod, TextCorpus, TextSets, TrainingConfig,
 };
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,7 +70,6 @@ struct Prepared {
     setup: RunSetup,
     /// UTF-8 bytes for each held-out token, of plain text.
     bytes_a_token: Option<f64>,
-    report: serde_json::Value,
     claim: Claim,
 }
 
@@ -93,15 +93,14 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
         Domain::Dialogue => {
             let parsed = DialogueTraining::from_ron(&config, &file)?;
             let (training, claim) = claim(parsed.training)?;
-            let ready = DialogueTraining { training, ..parsed }.prepare(&args.data)?;
-            Prepared { setup: ready.setup, bytes_a_token: None, report: ready.report, claim }
+            let setup = DialogueTraining { training, ..parsed }.prepare(&args.data)?;
+            Prepared { setup, bytes_a_token: None, claim }
         }
     };
     prepared.setup.card.provenance.command = command(args);
-    let Prepared { setup, bytes_a_token, report, claim } = prepared;
-    eprintln!("data: {report}");
+    let Prepared { setup, bytes_a_token, claim } = prepared;
     let mut fit = Fit::begin(setup, claim, &compute)?;
-    fit.save_data_report(&report)?;
+    eprintln!("data: {}", fit.data_card());
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     // Without a handler Ctrl-C ends the process at once, and the last resume point stands; as does a second
@@ -151,13 +150,18 @@ fn text(args: &TrainArgs, config: TrainingConfig, claim: Claim) -> Result<Prepar
         Some(Base { config, weights, tokenizer, .. }) => (tokenizer, Some((config, weights))),
         None => (corpus.tokenizer(config.tokenizer, held)?, None),
     };
-    let data = corpus.sets(&tokenizer, config.sequence, held)?;
+    let TextSets { data, held_bytes } = corpus.sets(&tokenizer, config.sequence, held, &args.out)?;
     let counted = |i| data.validation.fixed(i).loss.iter().filter(|weight| **weight > 0.0).count();
     let tokens: usize = (0..data.validation.len()).map(counted).sum();
-    let bytes_a_token = Some(corpus.held_bytes(held) as f64 / tokens as f64);
-    let report = corpus.report();
-    let setup = RunSetup { config, tokenizer, data, card: Card::new("text"), base };
-    Ok(Prepared { setup, bytes_a_token, report, claim })
+    let bytes_a_token = Some(held_bytes as f64 / tokens as f64);
+    let shares = Shares { train: 0.9, validation: 0.1, test: 0.0 };
+    let split = match held {
+        HoldOut::Tail => SplitMethod::InOrder { shares },
+        HoldOut::TenthLine => SplitMethod::EveryTenthLine,
+    };
+    let notes = DataNotes { split, dropped: corpus.dropped(), details: corpus.report(), ..sources(args)? };
+    let setup = RunSetup { config, tokenizer, data, card: Card::new("text"), base, notes };
+    Ok(Prepared { setup, bytes_a_token, claim })
 }
 
 fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: usize) -> Result<Prepared> {
@@ -173,19 +177,26 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     let name = args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let source = |samples| Pairs::new(samples, (&shape, &weights), config.sequence, threads, &name);
     let (train, validation) = (source(train)?, source(held)?);
-    let players: BTreeSet<&str> = pairs.iter().map(|pair| pair.by.as_str()).collect();
-    let report = serde_json::json!({
-        "pairs": pairs.len(),
-        "players": players.len(),
-        "pairs_train": train.len(),
-        "pairs_validation": validation.len(),
-        "dropped": { "too_long": pairs.len() - train.len() - validation.len() },
-        "split": "by player",
-    });
+    let too_long = (pairs.len() - train.len() - validation.len()) as u64;
+    let notes = DataNotes {
+        split: SplitMethod::ByGroup {
+            group: "player".to_owned(),
+            seed: config.seed,
+            shares: Shares { train: 0.8, validation: 0.2, test: 0.0 },
+        },
+        dropped: BTreeMap::from([("too long".to_owned(), too_long)]),
+        ..sources(args)?
+    };
     let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
     let card = Card { provenance: Card::new("dialogue").provenance, ..card };
-    let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)) };
-    Ok(Prepared { setup, bytes_a_token: None, report, claim })
+    let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)), notes };
+    Ok(Prepared { setup, bytes_a_token: None, claim })
+}
+
+/// Where the data came from.
+fn sources(args: &TrainArgs) -> Result<DataNotes> {
+    let sources = args.data.iter().map(|path| DataSource::of(path)).collect::<Result<_>>()?;
+    Ok(DataNotes { sources, ..DataNotes::default() })
 }
 
 /// The command as it could be typed again, with paths as they were given.

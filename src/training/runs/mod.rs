@@ -200,7 +200,9 @@ mod tests {
     use crate::text::Tokenizer;
     use crate::training::config::tests::small;
     use crate::training::text_source::text_sets;
-    use crate::training::{DATA_REPORT, ENVIRONMENT, Fit, Fitted, MARK, RunSetup, STATE, TrainingConfig};
+    use crate::training::{
+        DATA_REPORT, DataNotes, ENVIRONMENT, Fit, Fitted, MARK, RunSetup, STATE, TrainingConfig,
+    };
     use proptest::prelude::*;
 
     const TEXT: &str = "the cat sat on the mat and the dog sat on the log and so on and on they sat ";
@@ -209,9 +211,15 @@ mod tests {
         let config = TrainingConfig { seed, steps: 6, warmup_steps: 2, ..small() };
         let tokenizer = Tokenizer::characters(TEXT).unwrap();
         let sets = text_sets(&TEXT.repeat(8), &tokenizer, config.sequence).unwrap();
-        let setup = RunSetup { config, tokenizer, data: sets, card: Card::new("text"), base: None };
+        let setup = RunSetup {
+            config,
+            tokenizer,
+            data: sets,
+            card: Card::new("text"),
+            base: None,
+            notes: DataNotes::default(),
+        };
         let fit = Fit::new(setup, dir, &Compute::cpu(1)).unwrap();
-        fit.save_data_report(&serde_json::json!({})).unwrap();
         job::run(fit, |_| ()).unwrap()
     }
 

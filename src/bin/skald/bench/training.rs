@@ -8,7 +8,7 @@ use bevy_skald::model::Card;
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::{Seed, Stream};
 use bevy_skald::text::Tokenizer;
-use bevy_skald::training::{DataSets, Fit, RunSetup, Sample, SampleSource, TrainingConfig};
+use bevy_skald::training::{DataNotes, DataSets, Fit, RunSetup, Sample, SampleSource, TrainingConfig};
 use bevy_skald::{Error, Result};
 use clap::Args;
 use std::ops::ControlFlow;
@@ -94,7 +94,14 @@ pub fn run(args: &TrainingArgs, common: &Common) -> Result<()> {
         return Err(Error::config(file, "model", "there is no shape", "give a config with a `model`"));
     };
     let shape = model.config(tokenizer.vocab_size());
-    let setup = RunSetup { config: config.clone(), tokenizer, data, card: Card::new("text"), base: None };
+    let setup = RunSetup {
+        config: config.clone(),
+        tokenizer,
+        data,
+        card: Card::new("text"),
+        base: None,
+        notes: DataNotes::default(),
+    };
     let timed = time(Fit::new(setup, &dir, &compute), warm);
     let _ = std::fs::remove_dir_all(&dir);
     let mut seconds = timed?;
