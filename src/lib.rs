@@ -31,7 +31,7 @@ pub mod prelude {
     pub use crate::dialogue::{
         Act, Ambience, Creature, Deeds, DialogueModel, ExchangeJudged, Goal, Item, KnownTo, Line, LineFailed,
         LineFinished, LineGrew, LineJudged, LineOf, LineOutcome, LineStarted, Lines, LocatedIn, Memories,
-        Npc, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
+        Npc, NpcAdapter, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
     };
     pub use crate::runtime::{
         DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, PauseTraining, ResumeTraining,

@@ -6,7 +6,9 @@
 use super::constraint::Constraint;
 use super::sampling::Sampling;
 use crate::error::{Error, Result};
+use crate::model::LoadedAdapter;
 use crate::seed::Seed;
+use std::sync::Arc;
 
 /// Names a request within its backend. Unique for the backend's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +27,9 @@ pub struct Request {
     pub constraint: Option<Box<dyn Constraint>>,
     /// Higher goes first when there is no room for all.
     pub priority: i32,
+    /// What changes the model for this answer ([`crate::decode::LoadedModel::adapter`]); a backend without weights passes
+    /// it over.
+    pub adapter: Option<Arc<LoadedAdapter>>,
 }
 
 /// Why an answer ended.

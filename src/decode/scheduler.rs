@@ -6,7 +6,7 @@
 
 use super::backend::{Backend, Finish, Output, Request, RequestId};
 use crate::error::{Error, Result};
-use crate::model::{Checkpoint, Decoder, KvCache, Row, Scratch};
+use crate::model::{Adapter, Checkpoint, Decoder, KvCache, LoadedAdapter, Row, Scratch};
 use crate::seed::Stream;
 use crate::text::{DecodeStream, Lexicon, Tokenizer};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct LoadedModel {
     pub lexicon: Arc<Lexicon>,
     /// A number that changes with every load, so that a hot reload is noticed.
     pub generation: u64,
+    /// The hash of its weights.
+    pub weights_hash: String,
 }
 
 impl LoadedModel {
@@ -39,7 +41,14 @@ impl LoadedModel {
             )),
             card: checkpoint.card.clone(),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            weights_hash: checkpoint.weights.hash(),
         })
+    }
+
+    /// Lays an adapter out for this model, for requests to use. Fails when it was made for other weights.
+    pub fn adapter(&self, adapter: &Adapter) -> Result<Arc<LoadedAdapter>> {
+        adapter.check_base(&self.weights_hash)?;
+        Ok(Arc::new(LoadedAdapter::new(adapter, self.decoder.config())?))
     }
 }
 
@@ -183,6 +192,7 @@ impl Backend for Scheduler {
                 cache: &mut sequence.cache,
                 logits: &mut sequence.logits,
                 all: false,
+                adapter: sequence.request.adapter.as_deref(),
             })
             .collect();
         self.model.decoder.forward(&mut rows, &mut self.scratch)?;

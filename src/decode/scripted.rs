@@ -89,6 +89,7 @@ mod tests {
             seed: Seed::new(0),
             constraint: None,
             priority: 0,
+            adapter: None,
         };
         let id = backend.submit(request);
         let (mut text, mut steps) = (String::new(), 0);

@@ -87,7 +87,13 @@ fn model_loss(model: &LoadedModel, sample: &Sample, scratch: &mut Scratch) -> Re
     let vocab = model.decoder.vocab_size();
     let length = sample.ids.len().min(model.decoder.context());
     let (mut cache, mut logits) = (model.decoder.cache(), Vec::new());
-    let row = Row { cache: &mut cache, tokens: &sample.ids[..length], logits: &mut logits, all: true };
+    let row = Row {
+        cache: &mut cache,
+        tokens: &sample.ids[..length],
+        logits: &mut logits,
+        all: true,
+        adapter: None,
+    };
     model.decoder.forward(&mut [row], scratch)?;
     let mut unit = UnitLoss::default();
     for i in (1..length).filter(|&i| sample.loss[i] > 0.0) {

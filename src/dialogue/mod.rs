@@ -7,6 +7,8 @@
 //! Not here: how sequences are decoded ([`crate::decode`]) or learned ([`crate::training`]).
 
 mod act;
+#[cfg(feature = "bevy")]
+mod adapted;
 mod corpus;
 pub mod evaluate;
 #[cfg(feature = "bevy")]
@@ -35,6 +37,8 @@ mod voices;
 mod world;
 
 pub use act::Act;
+#[cfg(feature = "bevy")]
+pub use adapted::NpcAdapter;
 pub use corpus::{Corpus, CorpusTurn, Dialogue, Part, unique_slots};
 #[cfg(feature = "bevy")]
 pub use events::{

@@ -11,6 +11,7 @@
 //! Each is an `EntityEvent` on the NPC and a `Message`. Every [`Say`] ends in exactly one [`LineFinished`],
 //! by the deadline, unless the NPC is despawned first, which cancels its lines.
 
+use super::adapted::{Adapters, NpcAdapter};
 use super::events::{
     ExchangeJudged, Line, LineFailed, LineFinished, LineGrew, LineJudged, LineOf, LineStarted, Say,
     SentenceFinished,
@@ -135,6 +136,7 @@ impl Plugin for DialoguePlugin {
             .add_systems(PreUpdate, receive_lines.in_set(SkaldSystems::Receive))
             .add_systems(PostUpdate, dispatch_lines.in_set(SkaldSystems::Dispatch));
         super::swap::build(app);
+        super::adapted::build(app);
     }
 }
 
@@ -198,7 +200,8 @@ fn dispatch_lines(
     mut talks: ResMut<Talks>,
     mut voices: ResMut<Voices>,
     facts: Facts,
-    npcs: Query<(&Npc, &Memories)>,
+    npcs: Query<(&Npc, &Memories, Option<&NpcAdapter>)>,
+    mut adapters: Adapters,
     personas: Res<Assets<Persona>>,
     models: Res<Assets<ModelAsset>>,
     model: Res<DialogueModel>,
@@ -216,7 +219,7 @@ fn dispatch_lines(
     let mut late = Vec::new();
     for (at, talk) in talks.open.iter_mut().enumerate() {
         talk.age += delta;
-        let Ok((npc, memories)) = npcs.get(talk.npc) else { continue };
+        let Ok((npc, memories, adapter)) = npcs.get(talk.npc) else { continue };
         let persona = personas.get(&npc.handle);
         let waits = talk.ticket.is_none() && !busy.contains(&talk.npc);
         busy.push(talk.npc);
@@ -230,18 +233,21 @@ fn dispatch_lines(
                 late.push((at, Error::config("Npc", "persona", reason, "give the path of a .persona.ron")));
                 continue;
             }
-            match (persona, voices.ready(&model, &models, &assets)) {
-                (Some(persona), Ok(true)) => {
+            let own = adapter.zip(voices.model(&model, &models));
+            let own = own.map(|(adapter, model)| adapters.of(adapter, model, &assets)).transpose();
+            match (persona, voices.ready(&model, &models, &assets), own) {
+                (Some(persona), Ok(true), Ok(own)) => {
                     let world = facts.world(talk.player);
                     talk.player_name.clone_from(&world.player.name);
                     let memory = memories.0.get(&talk.player_name).cloned().unwrap_or_default();
                     talk.before = memory.exchanges.iter().cloned().collect();
                     let seed = Seed::new(config.seed).derive(&persona.name).derive(&talk.player_name);
                     let manner = voices.manner(&model, &models, &config.sampling);
-                    let turn = super::Turn::prepare(persona, &world, &memory, &talk.said, seed, &manner);
+                    let mut turn = super::Turn::prepare(persona, &world, &memory, &talk.said, seed, &manner);
+                    turn.request.adapter = own.flatten();
                     talk.ticket = Some(voices.speak(turn, &model, &models, &worker));
                 }
-                (Some(_), Err(error)) => late.push((at, error)),
+                (Some(_), Err(error), _) => late.push((at, error)),
                 _ => {}
             }
         }
@@ -255,7 +261,7 @@ fn dispatch_lines(
         if let Some(ticket) = talk.ticket {
             voices.cancel(ticket);
         }
-        let Ok((npc, memories)) = npcs.get(talk.npc) else { continue };
+        let Ok((npc, memories, _)) = npcs.get(talk.npc) else { continue };
         let world = facts.world(talk.player);
         let memory = memories.0.get(&world.player.name).cloned().unwrap_or_default();
         let text = personas.get(&npc.handle).map_or_else(

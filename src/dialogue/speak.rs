@@ -93,6 +93,7 @@ impl Turn {
                 Arc::clone(&manner.lexicon),
             ))),
             priority: 0,
+            adapter: None,
         };
         let speech = Speech {
             ground,

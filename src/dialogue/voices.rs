@@ -127,6 +127,15 @@ impl Voices {
         Some(&models.get(model.0.as_ref()?)?.model)
     }
 
+    /// The model that speaks; nothing where a backend of the user's does.
+    pub(super) fn model<'a>(
+        &self,
+        model: &super::plugin::DialogueModel,
+        models: &'a Assets<ModelAsset>,
+    ) -> Option<&'a LoadedModel> {
+        Self::current(model, models).filter(|_| !self.custom).map(Arc::as_ref)
+    }
+
     /// Whether a line can be spoken now (`false`: the model is still loading).
     pub(super) fn ready(
         &self,

@@ -142,13 +142,24 @@ impl Adapter {
         self.tensors.keys().filter_map(|name| name.strip_suffix(A)?.rsplit('.').next()).collect()
     }
 
+    fn states_hash(&self) -> bool {
+        self.base_model.len() == 64 && self.base_model.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    /// Whether it was made for weights of this hash ([`Weights::hash`]), where it says so.
+    pub fn check_base(&self, hash: &str) -> Result<()> {
+        if self.states_hash() && self.base_model != hash {
+            let remedy = "use it with the model that it was trained on";
+            return Err(Error::weights("adapter", "", "the adapter was made for other weights", remedy));
+        }
+        Ok(())
+    }
+
     /// The weights with the adapter added. Fails if it adapts what they do not have, or not in this shape, or was made for
     /// weights of another hash.
     pub fn merge_into(&self, base: &Weights) -> Result<Weights> {
-        let is_hash = self.base_model.len() == 64 && self.base_model.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_hash && self.base_model != base.hash() {
-            let remedy = "merge it into the model that it was trained on";
-            return Err(Error::weights("adapter", "", "the adapter was made for other weights", remedy));
+        if self.states_hash() {
+            self.check_base(&base.hash())?;
         }
         let scale = self.alpha / self.rank as f32;
         let mut merged: Tensors =

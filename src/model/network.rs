@@ -452,7 +452,8 @@ mod tests {
             let mut cache = decoder.cache();
             for (i, id) in tokens.iter().enumerate() {
                 let mut out = Vec::new();
-                let row = Row { cache: &mut cache, tokens: &[*id], logits: &mut out, all: false };
+                let row =
+                    Row { cache: &mut cache, tokens: &[*id], logits: &mut out, all: false, adapter: None };
                 decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
                 for (a, b) in out.iter().zip(&expected[i * 300..]) {
                     assert!((a - b).abs() < 1e-4, "{}, position {i}: {a} against {b}", config.architecture());

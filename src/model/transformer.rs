@@ -171,7 +171,8 @@ mod tests {
             let mut cache = decoder.cache();
             for (i, id) in ids.iter().enumerate() {
                 let mut out = Vec::new();
-                let row = Row { cache: &mut cache, tokens: &[*id], logits: &mut out, all: false };
+                let row =
+                    Row { cache: &mut cache, tokens: &[*id], logits: &mut out, all: false, adapter: None };
                 decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
                 for (a, b) in out.iter().zip(&logits[i]) {
                     assert!((a - b).abs() < 1e-4, "position {i}: {a} against {b}");

@@ -111,7 +111,13 @@ mod tests {
             let logits = |weights: Weights| {
                 let decoder = Decoder::new(&config, &weights).unwrap();
                 let (mut cache, mut logits) = (decoder.cache(), Vec::new());
-                let row = Row { cache: &mut cache, tokens: &[1, 2, 3], logits: &mut logits, all: true };
+                let row = Row {
+                    cache: &mut cache,
+                    tokens: &[1, 2, 3],
+                    logits: &mut logits,
+                    all: true,
+                    adapter: None,
+                };
                 decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
                 logits
             };

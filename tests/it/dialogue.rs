@@ -210,6 +210,52 @@ fn the_shipped_model_answers_from_the_world_and_the_same_twice() {
     assert!(lines[0] != lines[1] && lines[1] != lines[2]);
 }
 
+/// An adapter of the shipped model, whose changes are of this size.
+fn adapter(dir: &std::path::Path, size: f32) {
+    use bevy_skald::model::{Adapter, Checkpoint, LoraConfig, ModelConfig, Network};
+    use bevy_skald::seed::Seed;
+    let village = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models/village");
+    let Checkpoint { config, weights, .. } = Checkpoint::load(&village).unwrap();
+    let lora = LoraConfig { rank: 4, alpha: 4.0, targets: vec!["o_proj".into(), "down_proj".into()] };
+    let fresh =
+        Network::with_adapter(&config, &weights, &lora, Seed::new(1)).unwrap().adapter().unwrap().unwrap();
+    let mut noise = Seed::new(2).stream();
+    let mut tensors = fresh.tensors().clone();
+    for (_, values) in tensors.values_mut() {
+        values.iter_mut().for_each(|value| *value = size * noise.normal());
+    }
+    let ModelConfig::Transformer(shape) = &config else { panic!("not a transformer") };
+    Adapter::new(4, 4.0, weights.hash(), tensors).unwrap().save(dir, shape).unwrap();
+}
+
+#[test]
+fn an_npc_speaks_with_its_own_adapter_and_without_one_that_cannot_be_used() {
+    use bevy_skald::dialogue::NpcAdapter;
+    let dir = tempfile::tempdir().unwrap();
+    adapter(&dir.path().join("none"), 0.0);
+    adapter(&dir.path().join("much"), 0.4);
+    let line = |directory: Option<&str>| {
+        let plugins = SkaldPlugins {
+            execution: Execution::PerFrame(8),
+            deadline: Duration::from_secs(600),
+            ..default()
+        };
+        let (mut app, npc) = village(plugins.with_seed(3));
+        if let Some(directory) = directory {
+            app.world_mut().entity_mut(npc).insert(NpcAdapter::new(dir.path().join(directory)));
+        }
+        say(&mut app, npc, "How do I get to the mill?");
+        until_finished(&mut app, 1);
+        let heard = app.world().resource::<Heard>();
+        assert!(heard.failed.is_empty(), "{:?}", heard.failed);
+        heard.finished[0].text.clone()
+    };
+    let plain = line(None);
+    assert_eq!(line(Some("none")), plain);
+    assert_eq!(line(Some("not there")), plain);
+    assert_ne!(line(Some("much")), plain);
+}
+
 #[test]
 fn there_are_no_ambiguities_between_our_systems() {
     let (mut app, _) = village(backend(|| Scripted::line("hm.")));

@@ -4,7 +4,7 @@ use crate::Common;
 use bevy_skald::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use bevy_skald::dialogue::{Manner, Memory, PersonFact, Persona, Turn};
 use bevy_skald::files::read_limited;
-use bevy_skald::model::Checkpoint;
+use bevy_skald::model::{Adapter, Checkpoint};
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -36,6 +36,9 @@ struct DialogueArgs {
     /// What the player says (empty: they walk up).
     #[arg(long, value_name = "TEXT")]
     say: String,
+    /// An adapter for the model: a directory of `peft`'s two files.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The world (default: that of the village example).
     #[arg(long, value_name = "F.ron")]
     world: Option<PathBuf>,
@@ -87,7 +90,10 @@ pub fn run(args: &GenerateArgs, common: &Common) -> Result<()> {
             manner.voices.join(", ")
         );
     }
-    let turn = Turn::prepare(&persona, &world, &Memory::default(), &args.say, common.seed(), &manner);
+    let mut turn = Turn::prepare(&persona, &world, &Memory::default(), &args.say, common.seed(), &manner);
+    if let Some(adapter) = &args.adapter {
+        turn.request.adapter = Some(model.adapter(&Adapter::load(adapter)?)?);
+    }
     let mut speech = turn.speech;
     let mut scheduler = Scheduler::new(model, SchedulerConfig::default());
     scheduler.submit(turn.request);

@@ -121,7 +121,7 @@ fn logits(model: &Path, tokens: &[u32], greedy: Option<usize>) -> Result<Value> 
     let decoder = Decoder::new(&config, &weights)?;
     let (mut cache, mut scratch, mut logits) = (decoder.cache(), Scratch::default(), Vec::new());
     let mut feed = |tokens: &[u32]| -> Result<Vec<f32>> {
-        let row = Row { cache: &mut cache, tokens, logits: &mut logits, all: false };
+        let row = Row { cache: &mut cache, tokens, logits: &mut logits, all: false, adapter: None };
         decoder.forward(&mut [row], &mut scratch)?;
         Ok(logits.clone())
     };

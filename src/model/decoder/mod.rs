@@ -4,8 +4,11 @@
 //! depend on the others: every number is computed by the same instructions in the same order, so results
 //! are bit-identical alone, in any batch, and with the prompt in chunks of any size.
 
+mod adapted;
 mod recurrent;
 mod transformer;
+
+pub use adapted::LoadedAdapter;
 
 use super::model_config::ModelConfig;
 use super::weights::Weights;
@@ -72,6 +75,8 @@ pub struct Row<'a> {
     pub logits: &'a mut Vec<f32>,
     /// Whether the logits after each token are wanted.
     pub all: bool,
+    /// What changes the weights for this sequence.
+    pub adapter: Option<&'a LoadedAdapter>,
 }
 
 /// Buffers that are used again from step to step.
@@ -284,7 +289,7 @@ mod tests {
     fn alone(decoder: &Decoder, tokens: &[u32], chunk: usize) -> Vec<f32> {
         let (mut cache, mut logits) = (decoder.cache(), Vec::new());
         for tokens in tokens.chunks(chunk) {
-            let row = Row { cache: &mut cache, tokens, logits: &mut logits, all: false };
+            let row = Row { cache: &mut cache, tokens, logits: &mut logits, all: false, adapter: None };
             decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
         }
         logits
@@ -310,7 +315,7 @@ mod tests {
                 .iter()
                 .zip(&mut caches)
                 .zip(&mut logits)
-                .map(|((tokens, cache), logits)| Row { cache, tokens, logits, all: false })
+                .map(|((tokens, cache), logits)| Row { cache, tokens, logits, all: false, adapter: None })
                 .collect();
             decoder.forward(&mut rows, &mut Scratch::default()).unwrap();
             for (input, logits) in inputs.iter().zip(&logits) {
@@ -325,7 +330,7 @@ mod tests {
             let tokens = tokens(1, 20);
             let (mut cache, mut logits) = (decoder.cache(), Vec::new());
             let mut feed = |cache: &mut KvCache, tokens: &[u32]| {
-                let row = Row { cache, tokens, logits: &mut logits, all: false };
+                let row = Row { cache, tokens, logits: &mut logits, all: false, adapter: None };
                 decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
                 logits.clone()
             };
@@ -342,7 +347,8 @@ mod tests {
         for decoder in decoders() {
             for bad in [vec![], vec![300], tokens(1, 65)] {
                 let (mut cache, mut logits) = (decoder.cache(), Vec::new());
-                let row = Row { cache: &mut cache, tokens: &bad, logits: &mut logits, all: false };
+                let row =
+                    Row { cache: &mut cache, tokens: &bad, logits: &mut logits, all: false, adapter: None };
                 assert!(decoder.forward(&mut [row], &mut Scratch::default()).is_err());
                 assert_eq!(cache.bytes(), 0);
             }

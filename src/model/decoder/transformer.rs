@@ -1,5 +1,6 @@
 //! The layers of a transformer.
 
+use super::adapted::{self, Part};
 use super::{Linear, Row, Scratch, add, copied};
 use crate::model::Weights;
 use crate::model::config::{Activation, TransformerConfig};
@@ -76,9 +77,12 @@ impl Body {
         }
         for (n, layer) in self.layers.iter().enumerate() {
             self.normed(&layer.attention_norm, &s.x, &mut s.normed);
-            layer.q.forward(&s.normed, &mut s.q);
-            layer.k.forward(&s.normed, &mut s.k);
-            layer.v.forward(&s.normed, &mut s.v);
+            let parts =
+                [(Part::Q, &layer.q, &mut s.q), (Part::K, &layer.k, &mut s.k), (Part::V, &layer.v, &mut s.v)];
+            for (part, linear, out) in parts {
+                linear.forward(&s.normed, out);
+                adapted::add(rows, n, part, &s.normed, out);
+            }
             for (heads, norm) in [&mut s.q, &mut s.k].into_iter().zip(&layer.head_norms) {
                 if !norm.is_empty() {
                     heads
@@ -111,14 +115,18 @@ impl Body {
                 at += row.tokens.len();
             }
             layer.o.forward(&s.attended, &mut s.projected);
+            adapted::add(rows, n, Part::O, &s.attended, &mut s.projected);
             add(&mut s.x, &s.projected);
             self.normed(&layer.mlp_norm, &s.x, &mut s.normed);
             layer.up.forward(&s.normed, &mut s.up);
+            adapted::add(rows, n, Part::Up, &s.normed, &mut s.up);
             if config.activation == Activation::SwiGlu {
                 layer.gate.forward(&s.normed, &mut s.gate);
+                adapted::add(rows, n, Part::Gate, &s.normed, &mut s.gate);
             }
             activate(config.activation, &s.gate, &mut s.up);
             layer.down.forward(&s.up, &mut s.projected);
+            adapted::add(rows, n, Part::Down, &s.up, &mut s.projected);
             add(&mut s.x, &s.projected);
         }
         self.normed(&self.norm, &s.x, &mut s.normed);

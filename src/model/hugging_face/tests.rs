@@ -78,7 +78,7 @@ fn the_logits_are_those_of_transformers() {
         let decoder = Decoder::new(&config.into(), &weights).unwrap();
         let (ids, expected) = expected(name);
         let (mut cache, mut logits) = (decoder.cache(), Vec::new());
-        let row = Row { cache: &mut cache, tokens: &ids, logits: &mut logits, all: true };
+        let row = Row { cache: &mut cache, tokens: &ids, logits: &mut logits, all: true, adapter: None };
         decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
         assert_eq!(logits.len(), expected.len());
         let far = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
