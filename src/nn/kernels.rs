@@ -3,6 +3,7 @@
 //! AVX-512 where they are there. The only module with `unsafe`; [`scalar`] holds the twins that tests compare with.
 
 mod packed;
+pub(crate) mod panels;
 
 pub(crate) use packed::PackedMatrix;
 

@@ -361,7 +361,7 @@ fn dialogue_trained_in_a_game_is_that_of_skald_train_and_speaks() {
     start(&mut app, TrainingRun::dialogue(at("run.ron"), data.clone(), at("game")));
     until_ended(&mut app);
     let prepared = DialogueTraining::read(&at("run.ron")).unwrap().prepare(&data).unwrap();
-    straight(prepared.setup, &at("alone"));
+    straight(prepared, &at("alone"));
     assert_same(&at("game"), &at("alone"));
     let command = Checkpoint::load(&at("game")).unwrap().card.provenance.command;
     assert!(command.starts_with("skald train dialogue --config "), "{command}");

@@ -9,7 +9,7 @@ use bevy_skald::model::Checkpoint;
 use bevy_skald::prelude::*;
 use bevy_skald::{Error, Result};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Its options.
@@ -27,6 +27,12 @@ pub struct FrameArgs {
     /// The game's own work in each frame.
     #[arg(long, default_value_t = 4.0, value_name = "MS")]
     work_ms: f64,
+    /// What a training in the background costs, instead of talk: the config of a training of dialogue.
+    #[arg(long, value_name = "F.ron")]
+    training: Option<PathBuf>,
+    /// What that training learns from.
+    #[arg(long, value_name = "PATH", num_args = 1.., default_value = "assets/dialogue")]
+    data: Vec<PathBuf>,
 }
 
 /// A frame at 60 Hz.
@@ -71,6 +77,9 @@ pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
             return Err(Error::Deadline { what: "the bench's first lines".into(), seconds: 60.0 });
         }
     }
+    if let Some(config) = &args.training {
+        return training(args, config, &mut app, common);
+    }
     let (mut off, mut on) = (Vec::new(), Vec::new());
     let (start, before) = (Instant::now(), app.world().resource::<DialogueStats>().clone());
     let mut on_for = Duration::ZERO;
@@ -98,11 +107,83 @@ pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
         "off": off, "on": on, "lines": lines, "fallbacks": fallbacks, "npcs": args.npcs,
         "tokens_per_s": tokens as f64 / on_for.as_secs_f64().max(1e-9), "work_ms": args.work_ms,
     });
+    show(&line, common);
+    Ok(())
+}
+
+fn show(line: &serde_json::Value, common: &Common) {
     if common.json {
         println!("{line}");
     } else {
         println!("{line:#}");
     }
+}
+
+/// The frames beside a training that runs and rests by turns; nobody talks.
+fn training(args: &FrameArgs, config: &Path, app: &mut App, common: &Common) -> Result<()> {
+    app.world_mut().resource_mut::<Talking>().0 = false;
+    let out = std::env::temp_dir().join(format!("skald-bench-{}", std::process::id()));
+    let entity = app.world_mut().spawn_empty().id();
+    let run = TrainingRun::dialogue(config, &args.data, &out);
+    app.world_mut().trigger(StartTraining::new(entity, run).with_threads(common.threads.max(1)));
+    let state = |app: &App| {
+        app.world()
+            .get::<Training>(entity)
+            .map(|training| (training.state(), training.progress().map_or(0, |p| p.step)))
+    };
+    let frame = |app: &mut App| {
+        let begun = Instant::now();
+        app.update();
+        let took = begun.elapsed();
+        std::thread::sleep(FRAME.saturating_sub(took));
+        took.as_secs_f64() * 1000.0
+    };
+    // It reads and tokenises its data, and validates what it begins with.
+    while state(app).is_none_or(|(state, step)| {
+        state == TrainingState::Preparing || state == TrainingState::Running && step == 0
+    }) {
+        frame(app);
+    }
+    let (mut off, mut on) = (Vec::new(), Vec::new());
+    let (start, mut resting) = (Instant::now(), false);
+    let (from, mut on_for) = (state(app).map_or(0, |(_, step)| step), Duration::ZERO);
+    while start.elapsed().as_secs_f64() < args.seconds {
+        let rest = (start.elapsed().as_secs_f64() / STRETCH.as_secs_f64()) as u64 % 2 == 0;
+        if rest != resting {
+            resting = rest;
+            if rest {
+                app.world_mut().trigger(PauseTraining(entity));
+            } else {
+                app.world_mut().trigger(ResumeTraining(entity));
+            }
+        }
+        let begun = Instant::now();
+        let took = frame(app);
+        match state(app) {
+            Some((TrainingState::Paused, _)) => off.push(took),
+            Some((TrainingState::Running, _)) => {
+                on.push(took);
+                on_for += begun.elapsed();
+            }
+            _ => break,
+        }
+    }
+    let ended = state(app);
+    app.world_mut().trigger(StopTraining(entity));
+    while state(app).is_some_and(|(state, _)| matches!(state, TrainingState::Running | TrainingState::Paused))
+    {
+        frame(app);
+    }
+    let _ = std::fs::remove_dir_all(&out);
+    let Some((TrainingState::Running | TrainingState::Paused | TrainingState::Finished, step)) = ended else {
+        return Err(Error::backend("measuring the training", "it failed; see the log"));
+    };
+    let steps = step - from;
+    let line = serde_json::json!({
+        "off": figures(off), "on": figures(on), "steps": steps, "work_ms": args.work_ms,
+        "ms_per_step": 1000.0 * on_for.as_secs_f64() / steps.max(1) as f64,
+    });
+    show(&line, common);
     Ok(())
 }
 
