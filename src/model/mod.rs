@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 mod config_json;
 mod decoder;
+pub mod gguf;
 mod hugging_face;
 mod model_config;
 mod network;
