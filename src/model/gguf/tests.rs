@@ -240,7 +240,7 @@ fn damage_is_one_clear_error() {
     assert!(error(&with(find("h\u{e9}llo".as_bytes()) + 1, &[b'x'])).contains("UTF-8"));
     assert!(error(&with(find(b"a.bool") + 10, &[2])).contains("a.bool"));
     assert!(error(&with(find(b"b.texts") + 11, &[0, 0, 0, 0, 0, 0, 0, 1])).contains("b.texts"));
-    assert!(error(&with(find(b"b.texts") + 7, &[9])).contains("b.texts"));
+    assert!(error(&with(find(b"b.texts") + 11, &[9])).contains("b.texts"));
     assert!(error(&with(find(b"a.u8"), b"a.i8")).contains("twice"));
     for cut in 0..whole.len() - 8 {
         assert!(error(&whole[..cut]).contains("m.gguf"), "{cut}");
@@ -281,3 +281,5 @@ proptest! {
         }
     }
 }
+
+mod models;
