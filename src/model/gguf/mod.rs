@@ -12,7 +12,9 @@ mod tensor_type;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vocabulary;
 mod weights;
+mod words;
 mod write;
 
 pub use blocks::{Block, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -20,5 +22,6 @@ pub use k_blocks::{Q4K, Q5K, Q6K, scale_and_min};
 pub use read::{GgufFile, GgufTensor};
 pub use tensor_type::TensorType;
 pub use value::{Metadata, MetadataArray, MetadataValue};
+pub use vocabulary::{GgufVocabulary, vocabulary_to_metadata};
 pub use weights::{GgufBlocks, Quantization, model_to_gguf};
 pub use write::{GgufOutput, write_gguf};

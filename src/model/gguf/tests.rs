@@ -283,3 +283,4 @@ proptest! {
 }
 
 mod models;
+mod vocabularies;

@@ -130,7 +130,7 @@ fn stretched_positions_survive() {
 }
 
 /// The file with one value changed, or without it.
-fn changed(file: &GgufFile, key: &str, value: Option<MetadataValue>, skip: &str) -> GgufFile {
+pub(super) fn changed(file: &GgufFile, key: &str, value: Option<MetadataValue>, skip: &str) -> GgufFile {
     let mut metadata = Metadata::new("m.gguf");
     for (name, value) in file.metadata().iter().filter(|(name, _)| *name != key) {
         metadata.insert(name, value.clone());
