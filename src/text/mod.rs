@@ -4,6 +4,7 @@ mod case;
 mod clean;
 mod dedup;
 mod lexicon;
+mod special;
 mod tokenizer;
 
 pub use case::{Truecase, fold};
@@ -11,4 +12,6 @@ pub use clean::{LONGEST_SAID, clean_line, clean_player, normalise};
 pub use dedup::group_by_shared_lines;
 pub(crate) use lexicon::units;
 pub use lexicon::{END_OF_LINE, Lexicon, Possible, Spelling};
+pub use special::SpecialTokens;
+pub(crate) use tokenizer::SPACE;
 pub use tokenizer::{BASE_SPECIALS, DecodeStream, Tokenizer};

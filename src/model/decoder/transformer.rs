@@ -28,6 +28,8 @@ pub(super) struct Body {
     positions: Vec<f32>,
     /// Cosine and sine for each position and frequency.
     rope: Vec<(f32, f32)>,
+    /// In radians a token, and what cosines and sines are multiplied by.
+    frequencies: (Vec<f64>, f32),
 }
 
 impl Body {
@@ -50,14 +52,17 @@ impl Body {
         let half = config.head_dim / 2;
         // The same arithmetic as in training; long contexts are computed as they come.
         let positions = if config.rotary() { config.max_position_embeddings.min(8192) } else { 0 };
+        let frequencies = config.rotary_frequencies();
         let rope = (0..positions)
             .flat_map(|p| (0..half).map(move |i| (p, i)))
-            .map(|(p, i)| rotation_at(config, p, i));
+            .map(|(p, i)| rotation_at(&frequencies, p, i))
+            .collect();
         Self {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: Linear::of(weights, "model.norm"),
             positions: copied(weights, "model.embed_positions.weight"),
-            rope: rope.collect(),
+            rope,
+            frequencies,
             config: config.clone(),
         }
     }
@@ -160,7 +165,7 @@ impl Body {
             let (first, second) = head.split_at_mut(half);
             for i in 0..half {
                 let rotation = self.rope.get(position * half + i).copied();
-                let (cos, sin) = rotation.unwrap_or_else(|| rotation_at(&self.config, position, i));
+                let (cos, sin) = rotation.unwrap_or_else(|| rotation_at(&self.frequencies, position, i));
                 let (a, b) = (first[i], second[i]);
                 first[i] = a * cos - b * sin;
                 second[i] = b * cos + a * sin;
@@ -232,8 +237,7 @@ fn activate(activation: Activation, gate: &[f32], up: &mut [f32]) {
     );
 }
 
-fn rotation_at(config: &TransformerConfig, position: usize, i: usize) -> (f32, f32) {
-    let frequency = f64::from(config.rope_theta).powf(-2.0 * i as f64 / config.head_dim as f64);
-    let angle = position as f64 * frequency;
-    (angle.cos() as f32, angle.sin() as f32)
+fn rotation_at((frequencies, scale): &(Vec<f64>, f32), position: usize, i: usize) -> (f32, f32) {
+    let angle = position as f64 * frequencies[i];
+    (angle.cos() as f32 * scale, angle.sin() as f32 * scale)
 }
