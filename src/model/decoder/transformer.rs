@@ -1,20 +1,34 @@
 //! The layers of a transformer.
 
 use super::adapted::{self, Part};
-use super::{Linear, Row, Scratch, add, copied};
-use crate::model::Weights;
+use super::{Linear, Row, Scratch, Source, add};
+use crate::error::Result;
 use crate::model::config::{Activation, TransformerConfig};
 use crate::nn::kernels::{dot, erf, exp, sigmoid, sum, tanh, vectorized};
+use rayon::prelude::*;
+
+/// A norm's weight, and its bias where it has one.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Norm {
+    fn of(source: &Source<'_>, name: &str) -> Result<Self> {
+        let part = |part: &str| source.vector(&format!("{name}.{part}"));
+        Ok(Self { weight: part("weight")?, bias: part("bias")? })
+    }
+}
 
 struct Layer {
-    attention_norm: Linear,
+    attention_norm: Norm,
     q: Linear,
     k: Linear,
     v: Linear,
     o: Linear,
     /// Of queries and keys; empty where there are none.
     head_norms: [Vec<f32>; 2],
-    mlp_norm: Linear,
+    mlp_norm: Norm,
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -23,7 +37,7 @@ struct Layer {
 pub(super) struct Body {
     config: TransformerConfig,
     layers: Vec<Layer>,
-    norm: Linear,
+    norm: Norm,
     /// Learned positions; empty where positions are rotations.
     positions: Vec<f32>,
     /// Cosine and sine for each position and frequency.
@@ -33,21 +47,23 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(config: &TransformerConfig, weights: &Weights) -> Self {
-        let layer = |n: usize| {
-            let part = |name: &str| Linear::of(weights, &format!("model.layers.{n}.{name}"));
-            Layer {
-                attention_norm: part("input_layernorm"),
-                q: part("self_attn.q_proj"),
-                k: part("self_attn.k_proj"),
-                v: part("self_attn.v_proj"),
-                o: part("self_attn.o_proj"),
-                head_norms: ["self_attn.q_norm", "self_attn.k_norm"].map(|name| part(name).weight),
-                mlp_norm: part("post_attention_layernorm"),
-                gate: part("mlp.gate_proj"),
-                up: part("mlp.up_proj"),
-                down: part("mlp.down_proj"),
-            }
+    pub(super) fn new(config: &TransformerConfig, source: &Source<'_>) -> Result<Self> {
+        let layer = |n: usize| -> Result<Layer> {
+            let name = |name: &str| format!("model.layers.{n}.{name}");
+            let part = |part: &str| Linear::of(source, &name(part));
+            let head_norm = |part: &str| source.vector(&name(part));
+            Ok(Layer {
+                attention_norm: Norm::of(source, &name("input_layernorm"))?,
+                q: part("self_attn.q_proj")?,
+                k: part("self_attn.k_proj")?,
+                v: part("self_attn.v_proj")?,
+                o: part("self_attn.o_proj")?,
+                head_norms: [head_norm("self_attn.q_norm.weight")?, head_norm("self_attn.k_norm.weight")?],
+                mlp_norm: Norm::of(source, &name("post_attention_layernorm"))?,
+                gate: part("mlp.gate_proj")?,
+                up: part("mlp.up_proj")?,
+                down: part("mlp.down_proj")?,
+            })
         };
         let half = config.head_dim / 2;
         // The same arithmetic as in training; long contexts are computed as they come.
@@ -57,14 +73,22 @@ impl Body {
             .flat_map(|p| (0..half).map(move |i| (p, i)))
             .map(|(p, i)| rotation_at(&frequencies, p, i))
             .collect();
-        Self {
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            norm: Linear::of(weights, "model.norm"),
-            positions: copied(weights, "model.embed_positions.weight"),
+        Ok(Self {
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            norm: Norm::of(source, "model.norm")?,
+            positions: source.vector("model.embed_positions.weight")?,
             rope,
             frequencies,
             config: config.clone(),
-        }
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let of = |layer: &Layer| {
+            let Layer { q, k, v, o, gate, up, down, .. } = layer;
+            [q, k, v, o, gate, up, down].map(Linear::bytes).iter().sum::<usize>()
+        };
+        self.layers.iter().map(of).sum()
     }
 
     /// From the embeddings in `s.x` to the last norm in `s.normed`.
@@ -82,10 +106,12 @@ impl Body {
         }
         for (n, layer) in self.layers.iter().enumerate() {
             self.normed(&layer.attention_norm, &s.x, &mut s.normed);
+            let round = [&layer.q, &layer.k, &layer.v].into_iter().any(Linear::rounds);
+            s.work.activations.set(&s.normed, config.hidden_size, round);
             let parts =
                 [(Part::Q, &layer.q, &mut s.q), (Part::K, &layer.k, &mut s.k), (Part::V, &layer.v, &mut s.v)];
             for (part, linear, out) in parts {
-                linear.forward(&s.normed, out);
+                linear.apply(&mut s.work, out);
                 adapted::add(rows, n, part, &s.normed, out);
             }
             for (heads, norm) in [&mut s.q, &mut s.k].into_iter().zip(&layer.head_norms) {
@@ -110,34 +136,30 @@ impl Body {
                 let (keys, values) = &mut row.cache.layers[n];
                 keys.extend_from_slice(&s.k[new.clone()]);
                 values.extend_from_slice(&s.v[new]);
-                for i in 0..row.tokens.len() {
-                    let (q, out) = (
-                        &s.q[(at + i) * q_width..][..q_width],
-                        &mut s.attended[(at + i) * q_width..][..q_width],
-                    );
-                    self.attend(q, keys, values, start + i + 1, out, &mut s.scores);
-                }
                 at += row.tokens.len();
             }
-            layer.o.forward(&s.attended, &mut s.projected);
+            self.attend_all(rows, n, &s.q, &mut s.attended);
+            layer.o.forward(&s.attended, &mut s.work, &mut s.projected);
             adapted::add(rows, n, Part::O, &s.attended, &mut s.projected);
             add(&mut s.x, &s.projected);
             self.normed(&layer.mlp_norm, &s.x, &mut s.normed);
-            layer.up.forward(&s.normed, &mut s.up);
+            let round = layer.up.rounds() || layer.gate.rounds();
+            s.work.activations.set(&s.normed, config.hidden_size, round);
+            layer.up.apply(&mut s.work, &mut s.up);
             adapted::add(rows, n, Part::Up, &s.normed, &mut s.up);
             if config.activation == Activation::SwiGlu {
-                layer.gate.forward(&s.normed, &mut s.gate);
+                layer.gate.apply(&mut s.work, &mut s.gate);
                 adapted::add(rows, n, Part::Gate, &s.normed, &mut s.gate);
             }
             activate(config.activation, &s.gate, &mut s.up);
-            layer.down.forward(&s.up, &mut s.projected);
+            layer.down.forward(&s.up, &mut s.work, &mut s.projected);
             adapted::add(rows, n, Part::Down, &s.up, &mut s.projected);
             add(&mut s.x, &s.projected);
         }
         self.normed(&self.norm, &s.x, &mut s.normed);
     }
 
-    fn normed(&self, norm: &Linear, x: &[f32], out: &mut Vec<f32>) {
+    fn normed(&self, norm: &Norm, x: &[f32], out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(x);
         for row in out.chunks_exact_mut(norm.weight.len()) {
@@ -170,6 +192,31 @@ impl Body {
                 first[i] = a * cos - b * sin;
                 second[i] = b * cos + a * sin;
             }
+        }
+    }
+
+    /// The attention of all new tokens, on the threads of the pool that this runs in.
+    fn attend_all(&self, rows: &[Row<'_>], layer: usize, q: &[f32], out: &mut [f32]) {
+        let width = self.config.num_attention_heads * self.config.head_dim;
+        // For each token its keys, its values, and how many positions it sees.
+        let tokens: Vec<(&[f32], &[f32], usize)> = rows
+            .iter()
+            .flat_map(|row| {
+                let (keys, values) = &row.cache.layers[layer];
+                (0..row.tokens.len()).map(|i| (keys.as_slice(), values.as_slice(), row.cache.length + i + 1))
+            })
+            .collect();
+        let work: usize = tokens.iter().map(|(.., length)| length * width).sum();
+        let one = |scores: &mut Vec<f32>, out: &mut [f32], q: &[f32], token: (&[f32], &[f32], usize)| {
+            self.attend(q, token.0, token.1, token.2, out, scores);
+        };
+        if work < 1 << 16 || rayon::current_thread_index().is_none() {
+            let mut scores = Vec::new();
+            let pairs = out.chunks_exact_mut(width).zip(q.chunks_exact(width)).zip(tokens);
+            pairs.for_each(|((out, q), token)| one(&mut scores, out, q, token));
+        } else {
+            let pairs = out.par_chunks_exact_mut(width).zip(q.par_chunks_exact(width)).zip(tokens);
+            pairs.for_each_init(Vec::new, |scores, ((out, q), token)| one(scores, out, q, token));
         }
     }
 

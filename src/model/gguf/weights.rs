@@ -38,10 +38,8 @@ impl GgufFile {
         Ok(GgufBlocks { kind: tensor.kind, shape: tensor.shape, data })
     }
 
-    /// The model: its shape, and its weights in f32. A tensor that is missing, too many or of another shape is an error
-    /// naming it.
-    pub fn model(&self) -> Result<(TransformerConfig, Weights)> {
-        let config = self.config()?;
+    /// Whether it has the tensors of this shape, all of them and no others. Fails naming the first that is not so.
+    pub fn check(&self, config: &TransformerConfig) -> Result<()> {
         let expected = config.tensors();
         let mut known = BTreeSet::from([ROPE_FACTORS.to_owned()]);
         for (name, shape) in &expected {
@@ -60,8 +58,16 @@ impl GgufFile {
             let reason = "a model of this architecture has no such tensor";
             return Err(Error::weights(self.name(), name, reason, "use a plain Llama, Qwen2 or Qwen3 model"));
         }
+        Ok(())
+    }
+
+    /// The model: its shape, and its weights in f32. A tensor that is missing, too many or of another shape is an error
+    /// naming it.
+    pub fn model(&self) -> Result<(TransformerConfig, Weights)> {
+        let config = self.config()?;
+        self.check(&config)?;
         let mut tensors = std::collections::BTreeMap::new();
-        for (name, shape) in expected {
+        for (name, shape) in config.tensors() {
             let blocks = self.blocks(&config, &name)?;
             let values = blocks.kind.dequantize(&blocks.data);
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
