@@ -6,7 +6,7 @@
 use crate::progress::Screen;
 use crate::{Common, Ended};
 use bevy_skald::dialogue::{DialogueTraining, preference_samples};
-use bevy_skald::files::{read_limited, read_text};
+use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
 use bevy_skald::model::{Card, Checkpoint, ModelConfig, Weights};
 use bevy_skald::nn::DeviceChoice;
@@ -197,13 +197,15 @@ struct Base {
 }
 
 impl Base {
-    /// Reads a checkpoint or Hugging Face directory.
+    /// Reads a checkpoint or Hugging Face directory, or a GGUF file.
     fn read(dir: &Path) -> Result<Self> {
         let (config, weights, _) = crate::model::read(dir)?;
-        let file = dir.join("tokenizer.json");
-        let bytes = read_limited(&file, 1 << 28, "read the base's tokenizer")?;
-        let tokenizer = Tokenizer::from_bytes(&bytes, &file.display().to_string())?;
-        Ok(Self { config, weights, tokenizer })
+        let vocabulary = crate::model::vocabulary(dir)?.ok_or_else(|| Error::Vocabulary {
+            file: dir.display().to_string(),
+            reason: "the base has no tokenizer".into(),
+            remedy: "put its tokenizer.json beside its weights".into(),
+        })?;
+        Ok(Self { config, weights, tokenizer: vocabulary.tokenizer })
     }
 }
 
