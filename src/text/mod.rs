@@ -1,6 +1,7 @@
-//! Text: cleaning, letter case, doubles, the tokenizer. Not here: what the words mean.
+//! Text: cleaning, letter case, doubles, the tokenizer, chat templates. Not here: what the words mean.
 
 mod case;
+mod chat;
 mod clean;
 mod dedup;
 mod lexicon;
@@ -8,6 +9,7 @@ mod special;
 mod tokenizer;
 
 pub use case::{Truecase, fold};
+pub use chat::{ChatTemplate, Message};
 pub use clean::{LONGEST_SAID, clean_line, clean_player, normalise};
 pub use dedup::group_by_shared_lines;
 pub(crate) use lexicon::units;

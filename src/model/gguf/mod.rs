@@ -13,6 +13,7 @@ mod tensor_type;
 mod tests;
 mod value;
 mod vocabulary;
+mod vocabulary_files;
 mod weights;
 mod words;
 mod write;

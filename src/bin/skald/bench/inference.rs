@@ -2,7 +2,8 @@
 
 use super::range;
 use crate::Common;
-use bevy_skald::model::{Decoder, GgufFile, KvCache, Row, Scratch};
+use bevy_skald::model::gguf::GgufFile;
+use bevy_skald::model::{Decoder, KvCache, Row, Scratch};
 use bevy_skald::seed::Seed;
 use bevy_skald::{Error, Result};
 use clap::Args;
@@ -30,7 +31,7 @@ pub struct InferenceArgs {
 
 /// Lays a model out for decoding.
 pub fn decoder(path: &Path) -> Result<Decoder> {
-    if path.extension().is_some_and(|extension| extension == "gguf") {
+    if path.is_file() {
         return Decoder::from_gguf(&GgufFile::open(path)?);
     }
     let (config, weights, _) = crate::model::read(path)?;
