@@ -16,6 +16,7 @@ use super::gguf::GgufFile;
 use super::model_config::ModelConfig;
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::nn::kernels::attention::POSITIONS;
 use crate::nn::kernels::panels::{Activations, PanelMatrix};
 
 /// The inference network. Immutable. Weights stand in memory as they are stored: f32, halves, or ggml's blocks.
@@ -36,8 +37,10 @@ enum Body {
 /// the model's context.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// Keys then values (or states then cells), for each layer: `[position, width]`.
+    /// Keys in blocks and values `[position, width]`, or states and cells, both `[position, width]`, for each layer.
     layers: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Whether these are keys.
+    blocks: bool,
     width: usize,
     length: usize,
 }
@@ -57,7 +60,8 @@ impl KvCache {
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
         for (keys, values) in &mut self.layers {
-            keys.truncate(self.length * self.width);
+            let kept = if self.blocks { self.length.next_multiple_of(POSITIONS) } else { self.length };
+            keys.truncate(kept * self.width);
             values.truncate(self.length * self.width);
         }
     }
@@ -165,7 +169,8 @@ impl Decoder {
     /// An empty cache.
     pub fn cache(&self) -> KvCache {
         let (layers, width) = self.cache_shape();
-        KvCache { layers: vec![(Vec::new(), Vec::new()); layers], width, length: 0 }
+        let blocks = matches!(self.config, ModelConfig::Transformer(_));
+        KvCache { layers: vec![(Vec::new(), Vec::new()); layers], blocks, width, length: 0 }
     }
 
     /// Layers, and numbers a position.

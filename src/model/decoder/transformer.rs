@@ -4,7 +4,8 @@ use super::adapted::{self, Part};
 use super::{Linear, Row, Scratch, Source, add};
 use crate::error::Result;
 use crate::model::config::{Activation, TransformerConfig};
-use crate::nn::kernels::{dot, erf, exp, sigmoid, sum, tanh, vectorized};
+use crate::nn::kernels::attention::{Cache, Query, attend, push_keys};
+use crate::nn::kernels::{dot, erf, sigmoid, sum, tanh, vectorized};
 use rayon::prelude::*;
 
 /// A norm's weight, and its bias where it has one.
@@ -134,7 +135,9 @@ impl Body {
                 }
                 let new = at * kv_width..(at + row.tokens.len()) * kv_width;
                 let (keys, values) = &mut row.cache.layers[n];
-                keys.extend_from_slice(&s.k[new.clone()]);
+                for (i, key) in s.k[new.clone()].chunks_exact(kv_width).enumerate() {
+                    push_keys(keys, start + i, key);
+                }
                 values.extend_from_slice(&s.v[new]);
                 at += row.tokens.len();
             }
@@ -195,66 +198,45 @@ impl Body {
         }
     }
 
-    /// The attention of all new tokens, on the threads of the pool that this runs in.
+    /// The attention of all new tokens, on the threads of the pool that this runs in: a sequence's tokens and heads with
+    /// the same keys go together.
     fn attend_all(&self, rows: &[Row<'_>], layer: usize, q: &[f32], out: &mut [f32]) {
-        let width = self.config.num_attention_heads * self.config.head_dim;
-        // For each token its keys, its values, and how many positions it sees.
-        let tokens: Vec<(&[f32], &[f32], usize)> = rows
-            .iter()
-            .flat_map(|row| {
-                let (keys, values) = &row.cache.layers[layer];
-                (0..row.tokens.len()).map(|i| (keys.as_slice(), values.as_slice(), row.cache.length + i + 1))
-            })
-            .collect();
-        let work: usize = tokens.iter().map(|(.., length)| length * width).sum();
-        let one = |scores: &mut Vec<f32>, out: &mut [f32], q: &[f32], token: (&[f32], &[f32], usize)| {
-            self.attend(q, token.0, token.1, token.2, out, scores);
-        };
-        if work < 1 << 16 || rayon::current_thread_index().is_none() {
-            let mut scores = Vec::new();
-            let pairs = out.chunks_exact_mut(width).zip(q.chunks_exact(width)).zip(tokens);
-            pairs.for_each(|((out, q), token)| one(&mut scores, out, q, token));
-        } else {
-            let pairs = out.par_chunks_exact_mut(width).zip(q.par_chunks_exact(width)).zip(tokens);
-            pairs.for_each_init(Vec::new, |scores, ((out, q), token)| one(scores, out, q, token));
+        let (dim, kv_heads) = (self.config.head_dim, self.config.num_key_value_heads);
+        let heads = self.config.num_attention_heads;
+        let groups = heads / kv_heads;
+        // For each sequence and key head, the queries.
+        let mut tasks: Vec<(Cache<'_>, Vec<Query<'_>>)> = Vec::new();
+        let mut queries = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+        for row in rows {
+            let (keys, values) = &row.cache.layers[layer];
+            let cache = |head: usize| Cache { keys, values, width: kv_heads * dim, offset: head * dim };
+            // A prompt is cut, so that all threads have something to do.
+            for first in (0..row.tokens.len()).step_by(CUT) {
+                let at = tasks.len();
+                tasks.extend((0..kv_heads).map(|head| (cache(head), Vec::new())));
+                for i in first..row.tokens.len().min(first + CUT) {
+                    for head in 0..heads {
+                        let Some((q, out)) = queries.next() else { return };
+                        let length = row.cache.length + i + 1;
+                        tasks[at + head / groups].1.push(Query { q, length, out });
+                    }
+                }
+            }
         }
-    }
-
-    fn attend(
-        &self,
-        q: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        length: usize,
-        out: &mut [f32],
-        scores: &mut Vec<f32>,
-    ) {
-        let dim = self.config.head_dim;
-        let kv_width = self.config.num_key_value_heads * dim;
-        let groups = self.config.num_attention_heads / self.config.num_key_value_heads;
-        let scale = 1.0 / (dim as f32).sqrt();
-        scores.resize(length, 0.0);
-        for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
-            let offset = head / groups * dim;
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (p, score) in scores.iter_mut().enumerate() {
-                        *score = dot(q, &keys[p * kv_width + offset..][..dim]) * scale;
-                    }
-                    let max = crate::nn::kernels::max(scores);
-                    scores.iter_mut().for_each(|score| *score = exp(*score - max));
-                    let share = 1.0 / sum(length, |i| scores[i]);
-                    for (p, score) in scores.iter().enumerate() {
-                        let weight = score * share;
-                        let value = &values[p * kv_width + offset..][..dim];
-                        out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
-                    }
-                },
-            );
+        if tasks.len() == 1 || rayon::current_thread_index().is_none() {
+            let mut scores = Vec::new();
+            tasks.iter_mut().for_each(|(cache, queries)| attend(queries, *cache, &mut scores));
+        } else {
+            let each = |scores: &mut Vec<f32>, (cache, queries): &mut (Cache<'_>, Vec<Query<'_>>)| {
+                attend(queries, *cache, scores);
+            };
+            tasks.par_iter_mut().for_each_init(Vec::new, each);
         }
     }
 }
+
+/// So many tokens of a prompt go together.
+const CUT: usize = 32;
 
 /// Root-mean-square norm in place.
 fn scale_rms(row: &mut [f32], weight: &[f32], eps: f32) {
