@@ -95,7 +95,7 @@ with tempfile.TemporaryDirectory() as scratch:
         with torch.no_grad():
             for key, value in model.named_parameters():
                 # Norms and biases that do something.
-                value.copy_(torch.randn_like(value) * 0.05 + (1.0 if "norm" in key else 0.0))
+                value.copy_(torch.randn_like(value) * 0.03 + (1.0 if "norm" in key else 0.0))
         source = Path(scratch) / name
         model.save_pretrained(source)
         tokenizer(280).save_pretrained(source)

@@ -22,7 +22,7 @@ pub struct Decoder {
 }
 
 enum Body {
-    Transformer(transformer::Body),
+    Transformer(Box<transformer::Body>),
     Recurrent(recurrent::Body),
 }
 
@@ -148,7 +148,9 @@ impl Decoder {
         config.validate("config")?;
         weights.check(&config.tensors(), "weights")?;
         let body = match config {
-            ModelConfig::Transformer(config) => Body::Transformer(transformer::Body::new(config, weights)),
+            ModelConfig::Transformer(config) => {
+                Body::Transformer(Box::new(transformer::Body::new(config, weights)))
+            }
             ModelConfig::Recurrent(config) => Body::Recurrent(recurrent::Body::new(config, weights)),
         };
         Ok(Self {
