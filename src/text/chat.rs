@@ -2,7 +2,7 @@
 //!
 //! A template is a program from a stranger. It reads nothing but the messages, there is no clock (`strftime_now` is not
 //! defined), and its steps, its texts and what it writes are bounded. Not bounded, since minijinja 3.1 asks no fuel for it:
-//! lists that are added to themselves (`x + x`) dozens of times.
+//! lists that are added to themselves (`x + x`), or hold themselves and become text by `~`, dozens of times.
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
