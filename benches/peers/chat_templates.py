@@ -95,7 +95,7 @@ TEMPLATES = {
 {%- endif %}
 """,
     "zephyr": "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}",
-    "json": "{% for message in messages %}\n  {%- if loop.first %}# {% endif %}{{ message | tojson }}\n    {% if not loop.last %}, {% endif %}\n{% endfor %}{{ {'a': [1, 2.5, true, none], 'b': \"<&'>\"} | tojson }}{{ messages | map(attribute='role') | join(', ') }}\n",
+    "json": "{% for message in messages %}\n  {%- if loop.first %}# {% endif %}{{ message | tojson }}\n    {% if not loop.last %}, {% endif %}\n{% endfor %}{{ {'a': [1, 2.5, true, none], 'b': \"<&'>\"} | tojson }}{{ messages | map(attribute='role') | join(', ') }}{{ none }}{{ true }}{{ 1 }}{{ 2.5 }}{{ ['a', 1] }}\n",
 }
 
 

@@ -1,14 +1,16 @@
 //! [`ChatTemplate`]: how a model wants a conversation laid out, in Jinja as Hugging Face's tokenizers have it.
 //!
-//! A template is a program from a stranger. Its work and what it writes are bounded, it reads nothing but the messages, and
-//! there is no clock (`strftime_now` is not defined).
+//! A template is a program from a stranger. It reads nothing but the messages, there is no clock (`strftime_now` is not
+//! defined), and its steps, its texts and what it writes are bounded. Not bounded, since minijinja 3.1 asks no fuel for it:
+//! lists that are added to themselves (`x + x`), or hold themselves and become text by `~`, dozens of times.
 
 use crate::error::{Error, Result};
 use crate::files::read_text;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -80,6 +82,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_formatter(|out, _, value| Ok(out.write_str(&shown(value)?)?));
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |reason: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
@@ -132,6 +135,26 @@ impl ChatTemplate {
         }
         Ok(text)
     }
+}
+
+/// A value as Python writes it. A list that holds itself many times over is cut off by a bound, since fuel is only asked for
+/// what was written.
+fn shown(value: &Value) -> Result<Cow<'_, str>, minijinja::Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.into());
+    }
+    if value.is_none() {
+        return Ok("None".into());
+    }
+    if let Ok(yes) = bool::try_from(value.clone()).map(|yes| if yes { "True" } else { "False" })
+        && value.kind() == ValueKind::Bool
+    {
+        return Ok(yes.into());
+    }
+    let mut out = Bounded(Vec::new());
+    write!(out, "{value}")
+        .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no text: {e}")))?;
+    Ok(String::from_utf8_lossy(&out.0).into_owned().into())
 }
 
 /// A writer that takes so much and no more.

@@ -29,7 +29,7 @@ pub struct Decoder {
 }
 
 enum Body {
-    Transformer(transformer::Body),
+    Transformer(Box<transformer::Body>),
     Recurrent(recurrent::Body),
 }
 
@@ -129,7 +129,9 @@ impl Decoder {
 
     fn from_source(config: &ModelConfig, source: &Source<'_>) -> Result<Self> {
         let body = match config {
-            ModelConfig::Transformer(config) => Body::Transformer(transformer::Body::new(config, source)?),
+            ModelConfig::Transformer(config) => {
+                Body::Transformer(Box::new(transformer::Body::new(config, source)?))
+            }
             ModelConfig::Recurrent(config) => Body::Recurrent(recurrent::Body::new(config, source)?),
         };
         let name = "model.embed_tokens.weight";

@@ -110,7 +110,7 @@ fn pack(q: &[u8; 32]) -> ([u8; 16], u32) {
 fn unpack(qs: &[u8; 16], qh: u32) -> [u8; 32] {
     std::array::from_fn(|i| {
         let low = if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 };
-        low | (qh >> i & 1) as u8 * 16
+        low | (((qh >> i & 1) as u8) << 4)
     })
 }
 

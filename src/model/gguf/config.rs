@@ -55,6 +55,11 @@ impl GgufFile {
             let remedy = "use a Llama, Qwen2, Qwen3 or SmolLM model";
             return Err(Error::config(self.name(), ARCHITECTURE, reason, remedy));
         };
+        if let Some(parts) = metadata.count("split.count")?.filter(|parts| *parts > 1) {
+            let reason = format!("the model is split into {parts} files");
+            let remedy = "join them with `llama-gguf-split --merge`";
+            return Err(Error::config(self.name(), "split.count", reason, remedy));
+        }
         if values.count("expert_count")?.is_some_and(|experts| experts > 0) {
             return Err(values.unsupported("expert_count", "a mixture of experts is not supported"));
         }

@@ -139,7 +139,7 @@ impl TensorType {
             return wrong(format!("{count} values are no whole blocks of {block}"));
         }
         let most = if matches!(self, Self::F32 | Self::BF16) { f32::MAX } else { f16::MAX.to_f32() };
-        if let Some(value) = values.iter().find(|value| !(value.abs() <= most)) {
+        if let Some(value) = values.iter().find(|value| value.is_nan() || value.abs() > most) {
             return wrong(format!("the value {value} does not fit into {}", self.name()));
         }
         Ok(match self {

@@ -72,7 +72,7 @@ fn a_hostile_template_ends_with_an_error() {
     let nested =
         "{% set ns = namespace(s=[1]) %}{% for a in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}";
     assert!(refused(&format!("{nested}{{{{ ns.s | tojson }}}}")).contains("JSON"));
-    refused(&format!("{nested}{{{{ ns.s }}}}"));
+    assert!(refused(&format!("{nested}{{{{ ns.s }}}}")).contains("no text"));
     refused(&format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)));
     refused(&"{% if true %}".repeat(20_000));
 }

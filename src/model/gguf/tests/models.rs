@@ -166,6 +166,7 @@ fn what_is_no_model_of_ours_is_refused_by_name() {
         ("llama.block_count", Some("two".into()), "llama.block_count"),
         ("llama.block_count", Some(MetadataValue::I32(-2)), "llama.block_count"),
         ("llama.embedding_length", u32(32), "output.weight"),
+        ("split.count", u32(3), "llama-gguf-split"),
         ("llama.expert_count", u32(8), "expert"),
         ("llama.attention.sliding_window", u32(4), "sliding"),
         ("llama.rope.scaling.type", Some("longrope".into()), "longrope"),
