@@ -1,6 +1,7 @@
 //! [`Base`]: a model that a training begins with.
 
 use super::checkpoint::{CARD, Card, Checkpoint, FILES};
+use super::gguf::GgufFile;
 use super::hugging_face::weights_from_dir;
 use super::model_config::ModelConfig;
 use super::weights::Weights;
@@ -25,8 +26,19 @@ pub struct Base {
 }
 
 impl Base {
-    /// Reads a checkpoint of ours, or a Hugging Face directory.
-    pub fn read(dir: &Path) -> Result<Self> {
+    /// Reads a checkpoint of ours, a Hugging Face directory, or a GGUF file.
+    pub fn read(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            let file = GgufFile::open(path)?;
+            let (config, weights) = file.model()?;
+            let vocabulary = file.vocabulary()?.ok_or_else(|| Error::Vocabulary {
+                file: path.display().to_string(),
+                reason: "the base has no tokenizer".into(),
+                remedy: "convert it again, with its vocabulary".into(),
+            })?;
+            return Ok(Self { config: config.into(), weights, tokenizer: vocabulary.tokenizer, card: None });
+        }
+        let dir = path;
         if dir.join(CARD).exists() {
             let Checkpoint { config, weights, tokenizer, card } = Checkpoint::load(dir)?;
             return Ok(Self { config, weights, tokenizer, card: Some(card) });

@@ -1,5 +1,6 @@
 //! [`TransformerConfig`]: the shape of a model, as Hugging Face's `config.json` writes it.
 
+use super::rope_scaling::RopeScaling;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,9 @@ pub struct TransformerConfig {
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
+    /// How the frequencies are changed for contexts longer than the first, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square (or the variance) in norms.
     pub rms_norm_eps: f32,
     /// Whether the output head is the embedding.
@@ -135,6 +139,9 @@ impl TransformerConfig {
         if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
             return wrong("rope_theta", format!("{} is out of range", self.rope_theta));
         }
+        if let Some(scaling) = &self.rope_scaling {
+            scaling.validate(self, file)?;
+        }
         if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 0.1) {
             return wrong("rms_norm_eps", format!("{} is out of range", self.rms_norm_eps));
         }
@@ -212,6 +219,7 @@ pub(crate) mod tests {
             head_dim: 8,
             max_position_embeddings: 64,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: true,
         }

@@ -2,6 +2,7 @@
 
 use super::config::{Activation, Family, TransformerConfig};
 use super::model_config::RecurrentConfig;
+use super::rope_json::RopeParameters;
 use crate::error::{Error, Result};
 use crate::nn::tape::Cell;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ struct Llama {
     #[serde(default)]
     mlp_bias: bool,
     #[serde(default)]
-    rope_scaling: Option<Value>,
+    rope_scaling: Option<RopeParameters>,
     #[serde(default)]
     torch_dtype: Option<String>,
     #[serde(default)]
@@ -31,6 +32,12 @@ struct Llama {
     pad_token_id: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     use_sliding_window: Option<bool>,
+    #[serde(default, skip_serializing)]
+    sliding_window: Option<usize>,
+    #[serde(default, skip_serializing)]
+    max_window_layers: Option<usize>,
+    #[serde(default, skip_serializing)]
+    layer_types: Option<Vec<String>>,
     vocab_size: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -46,17 +53,12 @@ struct Llama {
     /// Where newer versions of `transformers` keep `rope_theta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rope_parameters: Option<RopeParameters>,
+    /// Where a few models keep the first context.
+    #[serde(default, skip_serializing)]
+    original_max_position_embeddings: Option<usize>,
     rms_norm_eps: f32,
     #[serde(default)]
     tie_word_embeddings: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RopeParameters {
-    #[serde(default)]
-    rope_theta: Option<f32>,
-    #[serde(default)]
-    rope_type: Option<String>,
 }
 
 /// `config.json` of GPT-2.
@@ -123,7 +125,7 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], file: &str) -> Result<T> {
 }
 
 /// The first claim that does not hold is an error.
-fn supported(file: &str, claims: &[(&str, bool, &str)]) -> Result<()> {
+pub(super) fn supported(file: &str, claims: &[(&str, bool, &str)]) -> Result<()> {
     match claims.iter().find(|(_, good, _)| !good) {
         Some((field, _, what)) => {
             let reason = format!("the value {what}, which is not supported");
@@ -157,18 +159,28 @@ pub(super) fn transformer_from_json(bytes: &[u8], file: &str) -> Result<Transfor
         }
     };
     let disk: Llama = read(bytes, file)?;
-    let rope_type = disk.rope_parameters.as_ref().and_then(|rope| rope.rope_type.as_deref());
+    // A window is used where one is set, is shorter than the context, and some layer lies beyond those without.
+    let window = disk.use_sliding_window == Some(true)
+        && disk.sliding_window.is_some_and(|window| window < disk.max_position_embeddings)
+        && disk.max_window_layers.is_none_or(|first| first < disk.num_hidden_layers);
+    let slides = disk.layer_types.iter().flatten().any(|kind| kind != "full_attention");
     supported(
         file,
         &[
             ("hidden_act", disk.hidden_act == "silu", "is not `silu`"),
-            ("rope_scaling", disk.rope_scaling.as_ref().is_none_or(Value::is_null), "is set"),
-            ("rope_parameters", rope_type.is_none_or(|kind| kind == "default"), "is not the default"),
-            ("use_sliding_window", disk.use_sliding_window != Some(true), "is true"),
+            ("use_sliding_window", !window, "is true and the window shorter than the context"),
+            ("layer_types", !slides, "has other layers than `full_attention`"),
         ],
     )?;
     let heads = disk.num_attention_heads;
-    let theta = disk.rope_theta.or(disk.rope_parameters.and_then(|rope| rope.rope_theta));
+    let theta = disk.rope_theta.or(disk.rope_parameters.as_ref().and_then(|rope| rope.rope_theta));
+    let context = disk.original_max_position_embeddings.unwrap_or(disk.max_position_embeddings);
+    let mut rope_scaling = None;
+    for (field, rope) in [("rope_parameters", disk.rope_parameters), ("rope_scaling", disk.rope_scaling)] {
+        if let Some(rope) = rope {
+            rope_scaling = rope_scaling.or(rope.scaling(file, field, context)?);
+        }
+    }
     let config = TransformerConfig {
         family,
         vocab_size: disk.vocab_size,
@@ -180,6 +192,7 @@ pub(super) fn transformer_from_json(bytes: &[u8], file: &str) -> Result<Transfor
         head_dim: disk.head_dim.unwrap_or_else(|| disk.hidden_size.checked_div(heads).unwrap_or(0)),
         max_position_embeddings: disk.max_position_embeddings,
         rope_theta: theta.unwrap_or(10_000.0),
+        rope_scaling,
         rms_norm_eps: disk.rms_norm_eps,
         tie_word_embeddings: disk.tie_word_embeddings,
         activation: Activation::SwiGlu,
@@ -222,6 +235,7 @@ fn gpt2_from_json(bytes: &[u8], file: &str) -> Result<TransformerConfig> {
         head_dim: disk.n_embd.checked_div(disk.n_head).unwrap_or(0),
         max_position_embeddings: disk.n_positions,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_norm_eps: disk.layer_norm_epsilon,
         tie_word_embeddings: disk.tie_word_embeddings,
         activation: activation.unwrap_or(Activation::GeluTanh),
@@ -274,12 +288,18 @@ pub(super) fn transformer_to_json(config: &TransformerConfig, half: bool) -> Res
             hidden_act: silu(),
             attention_bias: config.qkv_bias(),
             mlp_bias: config.mlp_bias,
-            rope_scaling: None,
+            rope_scaling: config
+                .rope_scaling
+                .as_ref()
+                .map(|scaling| RopeParameters::of(scaling, config.max_position_embeddings)),
             torch_dtype: dtype,
             bos_token_id: bos,
             eos_token_id: eos,
             pad_token_id: Some(Value::from(0)),
             use_sliding_window: None,
+            sliding_window: None,
+            max_window_layers: None,
+            layer_types: None,
             vocab_size: config.vocab_size,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
@@ -290,6 +310,7 @@ pub(super) fn transformer_to_json(config: &TransformerConfig, half: bool) -> Res
             max_position_embeddings: config.max_position_embeddings,
             rope_theta: Some(config.rope_theta),
             rope_parameters: None,
+            original_max_position_embeddings: None,
             rms_norm_eps: config.rms_norm_eps,
             tie_word_embeddings: config.tie_word_embeddings,
         })

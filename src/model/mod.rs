@@ -9,11 +9,14 @@ mod checkpoint;
 mod config;
 mod config_json;
 mod decoder;
+pub mod gguf;
 mod hugging_face;
 mod model_config;
 mod network;
 #[cfg(test)]
 pub(crate) mod reference;
+mod rope_json;
+mod rope_scaling;
 mod transformer;
 mod weights;
 
@@ -25,6 +28,7 @@ pub use decoder::{Decoder, KvCache, LoadedAdapter, Row, Scratch};
 pub use hugging_face::{weights_from_bytes, weights_from_dir, weights_to_files};
 pub use model_config::{ModelConfig, RecurrentConfig};
 pub use network::{Dropout, LoraConfig, Network, Packed};
+pub use rope_scaling::RopeScaling;
 pub use transformer::Transformer;
 pub use weights::{StoredAs, Weights};
 

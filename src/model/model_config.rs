@@ -187,12 +187,21 @@ pub(crate) mod tests {
             head_dim: 6,
             ..tiny()
         };
+        let yarn = crate::model::RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: 16,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            attention_factor: 1.2,
+            truncate: true,
+        };
         let mut all: Vec<ModelConfig> = [
             tiny(),
             crate::model::TransformerConfig { num_key_value_heads: 4, tie_word_embeddings: false, ..tiny() },
             crate::model::TransformerConfig { bias: true, mlp_bias: true, ..tiny() },
             crate::model::TransformerConfig { family: Family::Qwen2, ..tiny() },
             crate::model::TransformerConfig { family: Family::Qwen3, ..tiny() },
+            crate::model::TransformerConfig { rope_scaling: Some(yarn), ..tiny() },
             crate::model::TransformerConfig { bias: true, ..gpt2.clone() },
             crate::model::TransformerConfig { activation: Activation::Gelu, ..gpt2 },
         ]

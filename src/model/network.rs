@@ -220,11 +220,12 @@ impl Network {
                     })
                 };
                 let rotations = if config.rotary() { config.max_position_embeddings } else { 0 };
+                let (frequencies, scale) = config.rotary_frequencies();
                 Layers::Transformer {
                     layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
                     norm: linear("model.norm")?,
                     positions: parameters.id("model.embed_positions.weight"),
-                    rope: Arc::new(RopeTable::new(config.head_dim, rotations, config.rope_theta)),
+                    rope: Arc::new(RopeTable::new(&frequencies, scale, rotations)),
                 }
             }
             ModelConfig::Recurrent(config) => {

@@ -89,7 +89,8 @@ impl Transformer {
         let (rows, length) = batch.ids.dims2()?;
         let mode = &mut mode;
         let mask = attention_mask(&batch.segments, DType::F32)?.to_device(&self.device)?;
-        let (cos, sin) = rope_table(&batch.positions, config.head_dim, config.rope_theta, DType::F32)?;
+        let (frequencies, scale) = config.rotary_frequencies();
+        let (cos, sin) = rope_table(&batch.positions, &frequencies, scale, DType::F32)?;
         let (cos, sin) = (cos.to_device(&self.device)?, sin.to_device(&self.device)?);
         let table = self.parameter("model.embed_tokens.weight");
         let mut x = dropout(&embedding(table, &batch.ids)?, mode)?;

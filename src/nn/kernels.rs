@@ -2,6 +2,7 @@
 //! instruction sets and chosen at run time (the `pulp` crate), so that an ordinary x86-64 build uses AVX2 and
 //! AVX-512 where they are there. The only module with `unsafe`; [`scalar`] holds the twins that tests compare with.
 
+pub(crate) mod attention;
 mod packed;
 pub(crate) mod panels;
 

@@ -93,24 +93,27 @@ pub fn dropout(x: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
 }
 
 /// Cosines and sines for rotary embeddings (Su et al. 2021): each `[rows, 1, length, head_dim]`, in
-/// Hugging Face's layout (the halves of a head turn together).
-pub fn rope_table(positions: &Tensor, head_dim: usize, theta: f32, dtype: DType) -> Result<(Tensor, Tensor)> {
+/// Hugging Face's layout (the halves of a head turn together). `frequencies [head_dim / 2]` are in radians a token;
+/// cosines and sines are multiplied by `scale`.
+pub fn rope_table(
+    positions: &Tensor,
+    frequencies: &[f64],
+    scale: f32,
+    dtype: DType,
+) -> Result<(Tensor, Tensor)> {
     let (rows, length) = positions.dims2()?;
     let positions = positions.flatten_all()?.to_vec1::<u32>()?;
-    let half = head_dim / 2;
-    let frequencies: Vec<f64> =
-        (0..half).map(|i| f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64)).collect();
     let (mut cos, mut sin) = (Vec::new(), Vec::new());
     for position in positions {
         for _ in 0..2 {
-            for frequency in &frequencies {
+            for frequency in frequencies {
                 let angle = f64::from(position) * frequency;
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
+                cos.push(angle.cos() as f32 * scale);
+                sin.push(angle.sin() as f32 * scale);
             }
         }
     }
-    let shape = (rows, 1, length, 2 * half);
+    let shape = (rows, 1, length, 2 * frequencies.len());
     // The table is always made on the CPU side of the device it will be used on.
     let table =
         |v: Vec<f32>, device| -> Result<Tensor> { Ok(Tensor::from_vec(v, shape, device)?.to_dtype(dtype)?) };
@@ -243,7 +246,7 @@ mod tests {
         check("softmax", &[random(&[2, 4], 1)], |x| softmax(&x[0]));
         check("silu", &[random(&[5], 1)], |x| silu(&x[0]));
         check("rope", &[random(&[1, 2, 3, 4], 1)], |x| {
-            let (cos, sin) = rope_table(&ids(&[0, 1, 7], (1, 3)), 4, 10_000.0, DType::F64)?;
+            let (cos, sin) = rope_table(&ids(&[0, 1, 7], (1, 3)), &[1.0, 0.01], 1.0, DType::F64)?;
             rope(&x[0], &cos, &sin)
         });
         let qkv = [random(&[1, 4, 3, 2], 1), random(&[1, 2, 3, 2], 2), random(&[1, 2, 3, 2], 3)];

@@ -16,6 +16,7 @@ pub mod tape;
 pub(crate) use device::give_way;
 pub use device::{Compute, DeviceChoice};
 pub use flat::{FlatOptimizer, Tensors, clip_scale, global_norm};
+pub use kernels::panels::instruction_set;
 pub(crate) use kernels::{Matrix, matmul};
 pub use layers::{
     Mode, Tokens, attention, attention_mask, cross_entropy, dropout, embedding, linear, rms_norm, rope,

@@ -27,6 +27,8 @@ struct Inner {
     hf: tokenizers::Tokenizer,
     /// What each id stands for; a hole in the numbering is `None`.
     pieces: Vec<Option<Piece>>,
+    /// Whether a space is put before a text, and so taken from before it again.
+    spaced: bool,
 }
 
 #[derive(Clone)]
@@ -118,8 +120,9 @@ impl Tokenizer {
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
         let json: serde_json::Value = serde_json::from_slice(bytes)
             .map_err(|e| failed(file, format!("this is no tokenizer: {e}"), "give a tokenizer.json"))?;
-        let byte_level = json["decoder"].to_string().contains("ByteLevel")
-            || json["pre_tokenizer"].to_string().contains("ByteLevel");
+        let decoder = json["decoder"].to_string();
+        let byte_level =
+            decoder.contains("ByteLevel") || json["pre_tokenizer"].to_string().contains("ByteLevel");
         let mut hf = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| failed(file, format!("this is no tokenizer: {e}"), "give a tokenizer.json"))?;
         // Texts are cut and padded by whoever packs them.
@@ -139,13 +142,18 @@ impl Tokenizer {
             .collect();
         let added: BTreeSet<u32> = hf.get_added_tokens_decoder().keys().copied().collect();
         let mut pieces = vec![None; largest + 1];
+        let sentence_piece = json["model"]["byte_fallback"] == true || decoder.contains(SPACE);
+        let spaced = !byte_level && sentence_piece && SPACED.iter().any(|part| decoder.contains(part));
         for (token, id) in vocabulary {
-            let plain = added.contains(&id) || !byte_level;
-            let bytes = if plain { Some(token.clone().into_bytes()) } else { bytes_of(&token) };
+            let bytes = match (added.contains(&id), byte_level, sentence_piece) {
+                (false, true, _) => bytes_of(&token),
+                (false, false, true) => Some(sentence_piece_bytes(&token)),
+                _ => Some(token.clone().into_bytes()),
+            };
             let special = specials.contains(&id);
             pieces[id as usize] = Some(Piece { bytes: bytes.unwrap_or_else(|| token.into_bytes()), special });
         }
-        Ok(Self { inner: Arc::new(Inner { hf, pieces }) })
+        Ok(Self { inner: Arc::new(Inner { hf, pieces, spaced }) })
     }
 
     /// This tokenizer with special tokens that it may not have yet; their ids come after all others.
@@ -208,7 +216,7 @@ impl Tokenizer {
 
     /// Decodes as tokens come.
     pub fn stream(&self) -> DecodeStream {
-        DecodeStream { tokenizer: self.clone(), held: Vec::new() }
+        DecodeStream { tokenizer: self.clone(), held: Vec::new(), first: self.inner.spaced }
     }
 }
 
@@ -222,18 +230,21 @@ impl std::fmt::Debug for Tokenizer {
 pub struct DecodeStream {
     tokenizer: Tokenizer,
     held: Vec<u8>,
+    /// Whether nothing has come yet, and a space before it is to go.
+    first: bool,
 }
 
 impl DecodeStream {
     /// Takes a token; returns the text that is now certain.
     pub fn push(&mut self, id: u32) -> String {
         let Some(piece) = self.tokenizer.piece(id).cloned() else { return String::new() };
+        let first = std::mem::take(&mut self.first);
         if piece.special {
             let mut text = self.finish();
             text += &String::from_utf8_lossy(&piece.bytes);
             return text;
         }
-        self.held.extend(&piece.bytes);
+        self.held.extend(piece.bytes.strip_prefix(b" ").filter(|_| first).unwrap_or(&piece.bytes));
         let mut text = String::new();
         loop {
             match std::str::from_utf8(&self.held) {
@@ -266,6 +277,20 @@ impl DecodeStream {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();
         text
+    }
+}
+
+/// What `SentencePiece` writes for a space.
+pub(crate) const SPACE: char = '\u{2581}';
+/// Decoders that take a space from before a text.
+const SPACED: [&str; 3] = [r#""Strip""#, r#""prepend_scheme":"first""#, r#""prepend_scheme":"always""#];
+
+/// The bytes of a token of `SentencePiece`: its spaces are [`SPACE`], and `<0x0A>` is a byte.
+fn sentence_piece_bytes(token: &str) -> Vec<u8> {
+    let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    match byte.filter(|digits| digits.len() == 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        Some(byte) => vec![byte],
+        None => token.replace(SPACE, " ").into_bytes(),
     }
 }
 

@@ -164,6 +164,7 @@ impl ModelShape {
             head_dim: self.hidden_size.checked_div(self.heads()).unwrap_or(0),
             max_position_embeddings: self.context,
             rope_theta: 10_000.0,
+            rope_scaling: None,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: self.tied(),
         })

@@ -2,13 +2,18 @@
 
 use crate::Common;
 use bevy_skald::files::{read_limited, write_atomic};
-use bevy_skald::model::{
-    Adapter, CARD, Card, Checkpoint, Decoder, FILES, ModelConfig, Row, Scratch, StoredAs, Weights,
-    weights_from_dir, weights_to_files,
+use bevy_skald::model::gguf::{
+    GgufFile, GgufVocabulary, Metadata, Quantization, model_to_gguf, vocabulary_to_metadata,
 };
+use bevy_skald::model::{
+    Adapter, CARD, Card, Checkpoint, Decoder, FILES, ModelConfig, Row, Scratch, StoredAs, TransformerConfig,
+    Weights, weights_from_dir, weights_to_files,
+};
+use bevy_skald::text::SpecialTokens;
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Its options.
@@ -22,14 +27,14 @@ pub struct ModelArgs {
 enum Action {
     /// Say what a model is: its shape, what it can be conditioned on, where it came from.
     Inspect {
-        /// The model: a checkpoint or Hugging Face directory.
-        #[arg(long, value_name = "DIR")]
+        /// The model: a checkpoint or Hugging Face directory, or a GGUF file.
+        #[arg(long, value_name = "PATH")]
         model: PathBuf,
     },
     /// The logits that follow some tokens.
     Logits {
-        /// The model: a checkpoint or Hugging Face directory.
-        #[arg(long, value_name = "DIR")]
+        /// The model: a checkpoint or Hugging Face directory, or a GGUF file.
+        #[arg(long, value_name = "PATH")]
         model: PathBuf,
         /// Token ids.
         #[arg(long, value_name = "ID,ID..", value_delimiter = ',', required = true)]
@@ -40,14 +45,14 @@ enum Action {
     },
     /// Write a model for other software.
     Convert {
-        /// The model: a checkpoint or Hugging Face directory, in one file or in shards.
-        #[arg(long, value_name = "DIR")]
+        /// The model: a checkpoint or Hugging Face directory, in one file or in shards, or a GGUF file.
+        #[arg(long, value_name = "PATH")]
         model: PathBuf,
-        /// What to write: a directory that `transformers` loads.
-        #[arg(long, value_parser = ["hf"])]
+        /// What to write: a directory that `transformers` loads, or a file that llama.cpp loads.
+        #[arg(long, value_parser = ["hf", "gguf"])]
         to: String,
-        /// Where to.
-        #[arg(long, value_name = "DIR")]
+        /// Where to: a directory, or with `--to gguf` a file.
+        #[arg(long, value_name = "PATH")]
         out: PathBuf,
         /// An adapter (PEFT's files) to merge into it.
         #[arg(long, value_name = "DIR")]
@@ -56,16 +61,38 @@ enum Action {
         #[arg(long, value_parser = ["f16", "f32"])]
         stored_as: Option<String>,
     },
+    /// Write a model as GGUF with smaller weights.
+    Quantize {
+        /// The model: a checkpoint or Hugging Face directory, or a GGUF file.
+        #[arg(long, value_name = "PATH")]
+        model: PathBuf,
+        /// How to store the weights, by llama.cpp's names.
+        #[arg(long, value_parser = ["f32", "f16", "q8_0", "q4_0", "q4_k_m"], ignore_case = true)]
+        r#type: String,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// An adapter (PEFT's files) to merge into it.
+        #[arg(long, value_name = "DIR")]
+        adapter: Option<PathBuf>,
+    },
 }
 
 pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
     let line = match &args.action {
         Action::Inspect { model } => inspect(model)?,
         Action::Logits { model, tokens, greedy } => logits(model, tokens, *greedy)?,
-        Action::Convert { model, out, adapter, stored_as, .. } => {
+        Action::Convert { model, to, out, adapter, stored_as } => {
             let stored_as =
                 stored_as.as_deref().map(|name| if name == "f16" { StoredAs::F16 } else { StoredAs::F32 });
-            convert(model, out, adapter.as_deref(), stored_as)?
+            if to == "gguf" {
+                to_gguf(model, out, adapter.as_deref(), stored_as.map(as_quantization))?
+            } else {
+                convert(model, out, adapter.as_deref(), stored_as)?
+            }
+        }
+        Action::Quantize { model, r#type, out, adapter } => {
+            to_gguf(model, out, adapter.as_deref(), Quantization::from_name(&r#type.to_lowercase()))?
         }
     };
     if common.json {
@@ -78,6 +105,10 @@ pub fn run(args: &ModelArgs, common: &Common) -> Result<()> {
 
 /// A model, with its card if it has one.
 pub fn read(dir: &Path) -> Result<(ModelConfig, Weights, Option<Card>)> {
+    if is_gguf(dir) {
+        let (config, weights) = GgufFile::open(dir)?.model()?;
+        return Ok((config.into(), weights, None));
+    }
     if dir.join(CARD).exists() {
         let checkpoint = Checkpoint::load(dir)?;
         return Ok((checkpoint.config, checkpoint.weights, Some(checkpoint.card)));
@@ -86,7 +117,20 @@ pub fn read(dir: &Path) -> Result<(ModelConfig, Weights, Option<Card>)> {
     Ok((config.into(), weights, None))
 }
 
+/// A file, then, and no directory.
+fn is_gguf(model: &Path) -> bool {
+    model.is_file() || model.extension().is_some_and(|end| end == "gguf")
+}
+
+/// The vocabulary that lies with a model, if there is one.
+pub fn vocabulary(model: &Path) -> Result<Option<GgufVocabulary>> {
+    if is_gguf(model) { GgufFile::open(model)?.vocabulary() } else { GgufVocabulary::from_dir(model) }
+}
+
 fn inspect(model: &Path) -> Result<Value> {
+    if is_gguf(model) {
+        return inspect_gguf(model);
+    }
     let (config, weights, card) = read(model)?;
     let bytes: u64 = std::fs::read_dir(model)
         .map_err(|e| Error::io("list the model's files", model, e))?
@@ -107,6 +151,34 @@ fn inspect(model: &Path) -> Result<Value> {
         line["stored_as"] = json!(card.stored_as);
         line["conditioning"] = json!(card.conditioning);
         line["provenance"] = json!(card.provenance);
+    }
+    Ok(line)
+}
+
+fn inspect_gguf(model: &Path) -> Result<Value> {
+    let file = GgufFile::open(model)?;
+    let (config, weights) = file.model()?;
+    let config = ModelConfig::from(config);
+    let (mut types, mut bytes) = (BTreeMap::new(), 0);
+    for (_, tensor) in file.tensors() {
+        *types.entry(tensor.kind.name()).or_insert(0) += 1;
+        bytes += tensor.data.len();
+    }
+    let mut line = json!({
+        "architecture": config.architecture(),
+        "parameters": weights.parameters(),
+        "bytes": bytes,
+        "tensor_types": types,
+        "config": config,
+        "weights_hash": weights.hash(),
+    });
+    if let Some(vocabulary) = file.vocabulary()? {
+        line["vocabulary"] = json!({
+            "tokens": vocabulary.tokenizer.vocab_size(),
+            "bos": vocabulary.special.bos,
+            "eos": vocabulary.special.eos,
+            "chat_template": vocabulary.chat_template.is_some(),
+        });
     }
     Ok(line)
 }
@@ -163,18 +235,26 @@ fn convert(model: &Path, out: &Path, adapter: Option<&Path>, stored_as: Option<S
         let reason = "there is a model already";
         return Err(Error::config(out.display().to_string(), "--out", reason, "choose another directory"));
     }
-    let (config, mut weights, card) = read(model)?;
-    if let Some(adapter) = adapter {
-        weights = Adapter::load(adapter)?.merge_into(&weights)?;
-    }
+    let (config, weights, card) = merged(model, adapter)?;
     let stored_as = stored_as.unwrap_or_else(|| card.map_or(StoredAs::F32, |card| card.stored_as));
-    let ModelConfig::Transformer(config) = config else {
-        let reason = format!("`transformers` has no {}", config.architecture());
-        return Err(Error::config(model.display().to_string(), "model_type", reason, "give a transformer"));
-    };
     let mut files = weights_to_files(&config, &weights, stored_as)?;
-    for (name, bytes) in files.iter_mut().filter(|(name, _)| name == FILES[0]) {
-        *bytes = config_over(&read_limited(&model.join(name), 1 << 20, "read the model's config")?, bytes)?;
+    let theirs = if is_gguf(model) {
+        let vocabulary = vocabulary(model)?;
+        let special = vocabulary.as_ref().map(|vocabulary| &vocabulary.special);
+        if let Some(vocabulary) = &vocabulary {
+            files.extend(vocabulary.to_files()?);
+        }
+        // What is not known is said to be nothing.
+        let id = |of: fn(&SpecialTokens) -> Option<u32>| json!(special.and_then(of));
+        let ends = json!({
+            "bos_token_id": id(|s| s.bos), "eos_token_id": id(|s| s.eos), "pad_token_id": id(|s| s.pad),
+        });
+        ends.to_string().into_bytes()
+    } else {
+        read_limited(&model.join(FILES[0]), 1 << 20, "read the model's config")?
+    };
+    for (_, bytes) in files.iter_mut().filter(|(name, _)| name == FILES[0]) {
+        *bytes = config_over(&theirs, bytes)?;
     }
     for name in COMPANIONS.into_iter().filter(|name| model.join(name).exists()) {
         files
@@ -186,6 +266,42 @@ fn convert(model: &Path, out: &Path, adapter: Option<&Path>, stored_as: Option<S
     }
     let names: Vec<&String> = files.iter().map(|(name, _)| name).collect();
     Ok(json!({ "done": true, "files": names, "parameters": weights.parameters(), "stored_as": stored_as }))
+}
+
+/// A transformer with an adapter merged into it.
+fn merged(model: &Path, adapter: Option<&Path>) -> Result<(TransformerConfig, Weights, Option<Card>)> {
+    let (config, mut weights, card) = read(model)?;
+    if let Some(adapter) = adapter {
+        weights = Adapter::load(adapter)?.merge_into(&weights)?;
+    }
+    let ModelConfig::Transformer(config) = config else {
+        let reason = format!("other software has no {}", config.architecture());
+        return Err(Error::config(model.display().to_string(), "model_type", reason, "give a transformer"));
+    };
+    Ok((config, weights, card))
+}
+
+fn as_quantization(stored_as: StoredAs) -> Quantization {
+    if stored_as == StoredAs::F16 { Quantization::F16 } else { Quantization::F32 }
+}
+
+fn to_gguf(model: &Path, out: &Path, adapter: Option<&Path>, to: Option<Quantization>) -> Result<Value> {
+    let file = out.display().to_string();
+    if out.exists() {
+        return Err(Error::config(file, "--out", "there is a file already", "choose another name"));
+    }
+    let (config, weights, card) = merged(model, adapter)?;
+    let to = to.unwrap_or_else(|| card.map_or(Quantization::F32, |card| as_quantization(card.stored_as)));
+    let mut metadata = Metadata::new(file);
+    if let Some(name) = model.file_stem().and_then(|name| name.to_str()) {
+        metadata.insert("general.name", name.into());
+    }
+    vocabulary_to_metadata(vocabulary(model)?.as_ref(), config.vocab_size, &mut metadata)?;
+    if let Some(parent) = out.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| Error::io("make the directory", parent, e))?;
+    }
+    let bytes = model_to_gguf(out, &config, &weights, to, metadata)?;
+    Ok(json!({ "done": true, "file": out, "parameters": weights.parameters(), "bytes": bytes }))
 }
 
 /// The config that a model came with, under ours: the tokens that begin and end a text stay its own.

@@ -5,27 +5,31 @@
 //! are bit-identical alone, in any batch, and with the prompt in chunks of any size.
 
 mod adapted;
+mod linear;
 mod recurrent;
 mod transformer;
 
 pub use adapted::LoadedAdapter;
+use linear::{Linear, Source};
 
+use super::gguf::GgufFile;
 use super::model_config::ModelConfig;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::nn::kernels::{dot, vectorized};
+use crate::nn::kernels::attention::POSITIONS;
+use crate::nn::kernels::panels::{Activations, PanelMatrix};
 
-/// The inference network. Immutable.
+/// The inference network. Immutable. Weights stand in memory as they are stored: f32, halves, or ggml's blocks.
 pub struct Decoder {
     config: ModelConfig,
-    embedding: Vec<f32>,
-    /// Empty when it is the embedding.
-    head: Vec<f32>,
+    embedding: PanelMatrix,
+    /// None when it is the embedding.
+    head: Option<PanelMatrix>,
     body: Body,
 }
 
 enum Body {
-    Transformer(transformer::Body),
+    Transformer(Box<transformer::Body>),
     Recurrent(recurrent::Body),
 }
 
@@ -33,8 +37,10 @@ enum Body {
 /// the model's context.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// Keys then values (or states then cells), for each layer: `[position, width]`.
+    /// Keys in blocks and values `[position, width]`, or states and cells, both `[position, width]`, for each layer.
     layers: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Whether these are keys.
+    blocks: bool,
     width: usize,
     length: usize,
 }
@@ -54,7 +60,8 @@ impl KvCache {
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
         for (keys, values) in &mut self.layers {
-            keys.truncate(self.length * self.width);
+            let kept = if self.blocks { self.length.next_multiple_of(POSITIONS) } else { self.length };
+            keys.truncate(kept * self.width);
             values.truncate(self.length * self.width);
         }
     }
@@ -91,56 +98,14 @@ pub struct Scratch {
     projected: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
-    scores: Vec<f32>,
+    work: Work,
 }
 
-/// A linear layer: `weight [out, in]`, and a bias where there is one.
+/// What goes into a linear layer, and where its products are put together.
 #[derive(Default)]
-struct Linear {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    inputs: usize,
-}
-
-impl Linear {
-    fn of(weights: &Weights, name: &str) -> Self {
-        Self::named(weights, &format!("{name}.weight"), &format!("{name}.bias"))
-    }
-
-    fn named(weights: &Weights, weight: &str, bias: &str) -> Self {
-        let inputs = weights.get(weight).and_then(|(shape, _)| shape.last().copied()).unwrap_or(0);
-        Self { weight: copied(weights, weight), bias: copied(weights, bias), inputs }
-    }
-
-    /// `out[row] = weight x[row] + bias` for every row of `x [rows, in]`.
-    fn forward(&self, x: &[f32], out: &mut Vec<f32>) {
-        matmul(&self.weight, x, self.inputs, out);
-        if !self.bias.is_empty() {
-            out.chunks_exact_mut(self.bias.len()).for_each(|row| add(row, &self.bias));
-        }
-    }
-}
-
-fn copied(weights: &Weights, name: &str) -> Vec<f32> {
-    weights.get(name).map_or_else(Vec::new, |(_, values)| values.to_vec())
-}
-
-/// `out[row] = weight x[row]` for every row: `weight [out, in]`, `x [rows, in]`. Each row of the weights
-/// is read once.
-fn matmul(weight: &[f32], x: &[f32], width: usize, out: &mut Vec<f32>) {
-    let (outputs, rows) = (weight.len() / width, x.len() / width);
-    out.clear();
-    out.resize(rows * outputs, 0.0);
-    vectorized(
-        #[inline(always)]
-        || {
-            for (o, w) in weight.chunks_exact(width).enumerate() {
-                for (r, x) in x.chunks_exact(width).enumerate() {
-                    out[r * outputs + o] = dot(w, x);
-                }
-            }
-        },
-    );
+struct Work {
+    activations: Activations,
+    parts: Vec<f32>,
 }
 
 fn add(x: &mut [f32], y: &[f32]) {
@@ -152,16 +117,40 @@ impl Decoder {
     pub fn new(config: &ModelConfig, weights: &Weights) -> Result<Self> {
         config.validate("config")?;
         weights.check(&config.tensors(), "weights")?;
+        Self::from_source(config, &Source::Weights(weights))
+    }
+
+    /// Lays out the blocks of a GGUF file as they are. Fails when a tensor is missing or of another shape.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self> {
+        let config = file.config()?;
+        file.check(&config)?;
+        Self::from_source(&ModelConfig::Transformer(config.clone()), &Source::Gguf(file, &config))
+    }
+
+    fn from_source(config: &ModelConfig, source: &Source<'_>) -> Result<Self> {
         let body = match config {
-            ModelConfig::Transformer(config) => Body::Transformer(transformer::Body::new(config, weights)),
-            ModelConfig::Recurrent(config) => Body::Recurrent(recurrent::Body::new(config, weights)),
+            ModelConfig::Transformer(config) => {
+                Body::Transformer(Box::new(transformer::Body::new(config, source)?))
+            }
+            ModelConfig::Recurrent(config) => Body::Recurrent(recurrent::Body::new(config, source)?),
         };
+        let name = "model.embed_tokens.weight";
+        let missing = || Error::weights("weights", name, "a tensor is missing", "use another file");
         Ok(Self {
-            embedding: copied(weights, "model.embed_tokens.weight"),
-            head: copied(weights, "lm_head.weight"),
+            embedding: source.matrix(name)?.ok_or_else(missing)?,
+            head: source.matrix("lm_head.weight")?,
             body,
             config: config.clone(),
         })
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn bytes(&self) -> usize {
+        let layers = match &self.body {
+            Body::Transformer(body) => body.bytes(),
+            Body::Recurrent(body) => body.bytes(),
+        };
+        self.embedding.bytes() + self.head.as_ref().map_or(0, PanelMatrix::bytes) + layers
     }
 
     /// The shape.
@@ -182,7 +171,8 @@ impl Decoder {
     /// An empty cache.
     pub fn cache(&self) -> KvCache {
         let (layers, width) = self.cache_shape();
-        KvCache { layers: vec![(Vec::new(), Vec::new()); layers], width, length: 0 }
+        let blocks = matches!(self.config, ModelConfig::Transformer(_));
+        KvCache { layers: vec![(Vec::new(), Vec::new()); layers], blocks, width, length: 0 }
     }
 
     /// Layers, and numbers a position.
@@ -198,11 +188,13 @@ impl Decoder {
     /// One step: feeds each row's tokens. On an error no cache has changed.
     pub fn forward(&self, rows: &mut [Row<'_>], scratch: &mut Scratch) -> Result<()> {
         self.check(rows)?;
-        let width = self.embedding.len() / self.vocab_size();
+        let width = self.embedding.inputs();
         let s = scratch;
+        let tokens = || rows.iter().flat_map(|row| row.tokens);
         s.x.clear();
-        for token in rows.iter().flat_map(|row| row.tokens) {
-            s.x.extend(&self.embedding[*token as usize * width..][..width]);
+        s.x.resize(tokens().count() * width, 0.0);
+        for (token, x) in tokens().zip(s.x.chunks_exact_mut(width)) {
+            self.embedding.row(*token as usize, x);
         }
         match &self.body {
             Body::Transformer(body) => body.forward(rows, s),
@@ -245,8 +237,8 @@ impl Decoder {
 
     /// From the last layer's output, which stands in `s.normed`.
     fn logits(&self, rows: &mut [Row<'_>], s: &mut Scratch) {
-        let head = if self.head.is_empty() { &self.embedding } else { &self.head };
-        let (vocab, width) = (self.vocab_size(), head.len() / self.vocab_size());
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let (vocab, width) = (head.outputs(), head.inputs());
         // Only the positions that are asked for go through the head.
         s.x.clear();
         let mut at = 0;
@@ -255,7 +247,8 @@ impl Decoder {
             s.x.extend(&s.normed[(at + first) * width..(at + row.tokens.len()) * width]);
             at += row.tokens.len();
         }
-        matmul(head, &s.x, width, &mut s.projected);
+        s.work.activations.set(&s.x, width, head.rounds());
+        head.multiply_all(&s.work.activations, &mut s.projected, &mut s.work.parts);
         let mut at = 0;
         for row in rows {
             let count = if row.all { row.tokens.len() } else { 1 } * vocab;

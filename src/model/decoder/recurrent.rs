@@ -1,8 +1,8 @@
 //! The layers of a recurrent network. A sequence's states are kept for every position, so that a cache can be cut
 //! back like that of a transformer.
 
-use super::{Linear, Row, Scratch};
-use crate::model::Weights;
+use super::{Linear, Row, Scratch, Source};
+use crate::error::Result;
 use crate::model::model_config::RecurrentConfig;
 use crate::nn::kernels::{sigmoid, tanh, vectorized};
 use crate::nn::tape::Cell;
@@ -19,16 +19,20 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(config: &RecurrentConfig, weights: &Weights) -> Self {
-        let layer = |n: usize| {
+    pub(super) fn new(config: &RecurrentConfig, source: &Source<'_>) -> Result<Self> {
+        let layer = |n: usize| -> Result<Layer> {
             let side = |side: &str| {
                 let name = format!("model.layers.{n}.{side}");
-                Linear::named(weights, &format!("{name}_weight"), &format!("{name}_bias"))
+                Linear::named(source, &format!("{name}_weight"), &format!("{name}_bias"))
             };
-            Layer { input: side("input"), hidden: side("hidden") }
+            Ok(Layer { input: side("input")?, hidden: side("hidden")? })
         };
-        let layers = (0..config.num_hidden_layers).map(layer).collect();
-        Self { cell: config.cell, width: config.hidden_size, layers }
+        let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { cell: config.cell, width: config.hidden_size, layers })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.layers.iter().map(|layer| layer.input.bytes() + layer.hidden.bytes()).sum()
     }
 
     /// From the embeddings in `s.x` to the last layer's states in `s.normed`.
@@ -37,7 +41,7 @@ impl Body {
         let longest = rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0);
         s.normed.clone_from(&s.x);
         for (n, layer) in self.layers.iter().enumerate() {
-            layer.input.forward(&s.normed, &mut s.q);
+            layer.input.forward(&s.normed, &mut s.work, &mut s.q);
             s.normed.clear();
             s.normed.resize(s.q.len() / g * w, 0.0);
             // All sequences take their first new token together, then their second, ..
@@ -50,7 +54,7 @@ impl Body {
                         None => s.x.resize(s.x.len() + w, 0.0),
                     }
                 }
-                layer.hidden.forward(&s.x, &mut s.k);
+                layer.hidden.forward(&s.x, &mut s.work, &mut s.k);
                 let (mut at, mut turn) = (0, 0);
                 for row in rows.iter_mut() {
                     if t < row.tokens.len() {

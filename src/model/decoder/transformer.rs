@@ -1,20 +1,35 @@
 //! The layers of a transformer.
 
 use super::adapted::{self, Part};
-use super::{Linear, Row, Scratch, add, copied};
-use crate::model::Weights;
+use super::{Linear, Row, Scratch, Source, add};
+use crate::error::Result;
 use crate::model::config::{Activation, TransformerConfig};
-use crate::nn::kernels::{dot, erf, exp, sigmoid, sum, tanh, vectorized};
+use crate::nn::kernels::attention::{Cache, Query, attend, push_keys};
+use crate::nn::kernels::{dot, erf, sigmoid, sum, tanh, vectorized};
+use rayon::prelude::*;
+
+/// A norm's weight, and its bias where it has one.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Norm {
+    fn of(source: &Source<'_>, name: &str) -> Result<Self> {
+        let part = |part: &str| source.vector(&format!("{name}.{part}"));
+        Ok(Self { weight: part("weight")?, bias: part("bias")? })
+    }
+}
 
 struct Layer {
-    attention_norm: Linear,
+    attention_norm: Norm,
     q: Linear,
     k: Linear,
     v: Linear,
     o: Linear,
     /// Of queries and keys; empty where there are none.
     head_norms: [Vec<f32>; 2],
-    mlp_norm: Linear,
+    mlp_norm: Norm,
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -23,43 +38,58 @@ struct Layer {
 pub(super) struct Body {
     config: TransformerConfig,
     layers: Vec<Layer>,
-    norm: Linear,
+    norm: Norm,
     /// Learned positions; empty where positions are rotations.
     positions: Vec<f32>,
     /// Cosine and sine for each position and frequency.
     rope: Vec<(f32, f32)>,
+    /// In radians a token, and what cosines and sines are multiplied by.
+    frequencies: (Vec<f64>, f32),
 }
 
 impl Body {
-    pub(super) fn new(config: &TransformerConfig, weights: &Weights) -> Self {
-        let layer = |n: usize| {
-            let part = |name: &str| Linear::of(weights, &format!("model.layers.{n}.{name}"));
-            Layer {
-                attention_norm: part("input_layernorm"),
-                q: part("self_attn.q_proj"),
-                k: part("self_attn.k_proj"),
-                v: part("self_attn.v_proj"),
-                o: part("self_attn.o_proj"),
-                head_norms: ["self_attn.q_norm", "self_attn.k_norm"].map(|name| part(name).weight),
-                mlp_norm: part("post_attention_layernorm"),
-                gate: part("mlp.gate_proj"),
-                up: part("mlp.up_proj"),
-                down: part("mlp.down_proj"),
-            }
+    pub(super) fn new(config: &TransformerConfig, source: &Source<'_>) -> Result<Self> {
+        let layer = |n: usize| -> Result<Layer> {
+            let name = |name: &str| format!("model.layers.{n}.{name}");
+            let part = |part: &str| Linear::of(source, &name(part));
+            let head_norm = |part: &str| source.vector(&name(part));
+            Ok(Layer {
+                attention_norm: Norm::of(source, &name("input_layernorm"))?,
+                q: part("self_attn.q_proj")?,
+                k: part("self_attn.k_proj")?,
+                v: part("self_attn.v_proj")?,
+                o: part("self_attn.o_proj")?,
+                head_norms: [head_norm("self_attn.q_norm.weight")?, head_norm("self_attn.k_norm.weight")?],
+                mlp_norm: Norm::of(source, &name("post_attention_layernorm"))?,
+                gate: part("mlp.gate_proj")?,
+                up: part("mlp.up_proj")?,
+                down: part("mlp.down_proj")?,
+            })
         };
         let half = config.head_dim / 2;
         // The same arithmetic as in training; long contexts are computed as they come.
         let positions = if config.rotary() { config.max_position_embeddings.min(8192) } else { 0 };
+        let frequencies = config.rotary_frequencies();
         let rope = (0..positions)
             .flat_map(|p| (0..half).map(move |i| (p, i)))
-            .map(|(p, i)| rotation_at(config, p, i));
-        Self {
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            norm: Linear::of(weights, "model.norm"),
-            positions: copied(weights, "model.embed_positions.weight"),
-            rope: rope.collect(),
+            .map(|(p, i)| rotation_at(&frequencies, p, i))
+            .collect();
+        Ok(Self {
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            norm: Norm::of(source, "model.norm")?,
+            positions: source.vector("model.embed_positions.weight")?,
+            rope,
+            frequencies,
             config: config.clone(),
-        }
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let of = |layer: &Layer| {
+            let Layer { q, k, v, o, gate, up, down, .. } = layer;
+            [q, k, v, o, gate, up, down].map(Linear::bytes).iter().sum::<usize>()
+        };
+        self.layers.iter().map(of).sum()
     }
 
     /// From the embeddings in `s.x` to the last norm in `s.normed`.
@@ -77,10 +107,12 @@ impl Body {
         }
         for (n, layer) in self.layers.iter().enumerate() {
             self.normed(&layer.attention_norm, &s.x, &mut s.normed);
+            let round = [&layer.q, &layer.k, &layer.v].into_iter().any(Linear::rounds);
+            s.work.activations.set(&s.normed, config.hidden_size, round);
             let parts =
                 [(Part::Q, &layer.q, &mut s.q), (Part::K, &layer.k, &mut s.k), (Part::V, &layer.v, &mut s.v)];
             for (part, linear, out) in parts {
-                linear.forward(&s.normed, out);
+                linear.apply(&mut s.work, out);
                 adapted::add(rows, n, part, &s.normed, out);
             }
             for (heads, norm) in [&mut s.q, &mut s.k].into_iter().zip(&layer.head_norms) {
@@ -103,36 +135,34 @@ impl Body {
                 }
                 let new = at * kv_width..(at + row.tokens.len()) * kv_width;
                 let (keys, values) = &mut row.cache.layers[n];
-                keys.extend_from_slice(&s.k[new.clone()]);
-                values.extend_from_slice(&s.v[new]);
-                for i in 0..row.tokens.len() {
-                    let (q, out) = (
-                        &s.q[(at + i) * q_width..][..q_width],
-                        &mut s.attended[(at + i) * q_width..][..q_width],
-                    );
-                    self.attend(q, keys, values, start + i + 1, out, &mut s.scores);
+                for (i, key) in s.k[new.clone()].chunks_exact(kv_width).enumerate() {
+                    push_keys(keys, start + i, key);
                 }
+                values.extend_from_slice(&s.v[new]);
                 at += row.tokens.len();
             }
-            layer.o.forward(&s.attended, &mut s.projected);
+            self.attend_all(rows, n, &s.q, &mut s.attended);
+            layer.o.forward(&s.attended, &mut s.work, &mut s.projected);
             adapted::add(rows, n, Part::O, &s.attended, &mut s.projected);
             add(&mut s.x, &s.projected);
             self.normed(&layer.mlp_norm, &s.x, &mut s.normed);
-            layer.up.forward(&s.normed, &mut s.up);
+            let round = layer.up.rounds() || layer.gate.rounds();
+            s.work.activations.set(&s.normed, config.hidden_size, round);
+            layer.up.apply(&mut s.work, &mut s.up);
             adapted::add(rows, n, Part::Up, &s.normed, &mut s.up);
             if config.activation == Activation::SwiGlu {
-                layer.gate.forward(&s.normed, &mut s.gate);
+                layer.gate.apply(&mut s.work, &mut s.gate);
                 adapted::add(rows, n, Part::Gate, &s.normed, &mut s.gate);
             }
             activate(config.activation, &s.gate, &mut s.up);
-            layer.down.forward(&s.up, &mut s.projected);
+            layer.down.forward(&s.up, &mut s.work, &mut s.projected);
             adapted::add(rows, n, Part::Down, &s.up, &mut s.projected);
             add(&mut s.x, &s.projected);
         }
         self.normed(&self.norm, &s.x, &mut s.normed);
     }
 
-    fn normed(&self, norm: &Linear, x: &[f32], out: &mut Vec<f32>) {
+    fn normed(&self, norm: &Norm, x: &[f32], out: &mut Vec<f32>) {
         out.clear();
         out.extend_from_slice(x);
         for row in out.chunks_exact_mut(norm.weight.len()) {
@@ -160,7 +190,7 @@ impl Body {
             let (first, second) = head.split_at_mut(half);
             for i in 0..half {
                 let rotation = self.rope.get(position * half + i).copied();
-                let (cos, sin) = rotation.unwrap_or_else(|| rotation_at(&self.config, position, i));
+                let (cos, sin) = rotation.unwrap_or_else(|| rotation_at(&self.frequencies, position, i));
                 let (a, b) = (first[i], second[i]);
                 first[i] = a * cos - b * sin;
                 second[i] = b * cos + a * sin;
@@ -168,41 +198,45 @@ impl Body {
         }
     }
 
-    fn attend(
-        &self,
-        q: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        length: usize,
-        out: &mut [f32],
-        scores: &mut Vec<f32>,
-    ) {
-        let dim = self.config.head_dim;
-        let kv_width = self.config.num_key_value_heads * dim;
-        let groups = self.config.num_attention_heads / self.config.num_key_value_heads;
-        let scale = 1.0 / (dim as f32).sqrt();
-        scores.resize(length, 0.0);
-        for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
-            let offset = head / groups * dim;
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (p, score) in scores.iter_mut().enumerate() {
-                        *score = dot(q, &keys[p * kv_width + offset..][..dim]) * scale;
+    /// The attention of all new tokens, on the threads of the pool that this runs in: a sequence's tokens and heads with
+    /// the same keys go together.
+    fn attend_all(&self, rows: &[Row<'_>], layer: usize, q: &[f32], out: &mut [f32]) {
+        let (dim, kv_heads) = (self.config.head_dim, self.config.num_key_value_heads);
+        let heads = self.config.num_attention_heads;
+        let groups = heads / kv_heads;
+        // For each sequence and key head, the queries.
+        let mut tasks: Vec<(Cache<'_>, Vec<Query<'_>>)> = Vec::new();
+        let mut queries = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
+        for row in rows {
+            let (keys, values) = &row.cache.layers[layer];
+            let cache = |head: usize| Cache { keys, values, width: kv_heads * dim, offset: head * dim };
+            // A prompt is cut, so that all threads have something to do.
+            for first in (0..row.tokens.len()).step_by(CUT) {
+                let at = tasks.len();
+                tasks.extend((0..kv_heads).map(|head| (cache(head), Vec::new())));
+                for i in first..row.tokens.len().min(first + CUT) {
+                    for head in 0..heads {
+                        let Some((q, out)) = queries.next() else { return };
+                        let length = row.cache.length + i + 1;
+                        tasks[at + head / groups].1.push(Query { q, length, out });
                     }
-                    let max = crate::nn::kernels::max(scores);
-                    scores.iter_mut().for_each(|score| *score = exp(*score - max));
-                    let share = 1.0 / sum(length, |i| scores[i]);
-                    for (p, score) in scores.iter().enumerate() {
-                        let weight = score * share;
-                        let value = &values[p * kv_width + offset..][..dim];
-                        out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
-                    }
-                },
-            );
+                }
+            }
+        }
+        if tasks.len() == 1 || rayon::current_thread_index().is_none() {
+            let mut scores = Vec::new();
+            tasks.iter_mut().for_each(|(cache, queries)| attend(queries, *cache, &mut scores));
+        } else {
+            let each = |scores: &mut Vec<f32>, (cache, queries): &mut (Cache<'_>, Vec<Query<'_>>)| {
+                attend(queries, *cache, scores);
+            };
+            tasks.par_iter_mut().for_each_init(Vec::new, each);
         }
     }
 }
+
+/// So many tokens of a prompt go together.
+const CUT: usize = 32;
 
 /// Root-mean-square norm in place.
 fn scale_rms(row: &mut [f32], weight: &[f32], eps: f32) {
@@ -232,8 +266,7 @@ fn activate(activation: Activation, gate: &[f32], up: &mut [f32]) {
     );
 }
 
-fn rotation_at(config: &TransformerConfig, position: usize, i: usize) -> (f32, f32) {
-    let frequency = f64::from(config.rope_theta).powf(-2.0 * i as f64 / config.head_dim as f64);
-    let angle = position as f64 * frequency;
-    (angle.cos() as f32, angle.sin() as f32)
+fn rotation_at((frequencies, scale): &(Vec<f64>, f32), position: usize, i: usize) -> (f32, f32) {
+    let angle = position as f64 * frequencies[i];
+    (angle.cos() as f32 * scale, angle.sin() as f32 * scale)
 }

@@ -12,15 +12,16 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// For heads of `head_dim`, positions below `positions`, and this base.
-    pub fn new(head_dim: usize, positions: usize, theta: f32) -> Self {
-        let half = head_dim / 2;
-        let angle = |p: usize, i: usize| p as f64 * f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
+    /// For `frequencies [head_dim / 2]` in radians a token and positions below `positions`; cosines and sines are
+    /// multiplied by `scale`.
+    pub fn new(frequencies: &[f64], scale: f32, positions: usize) -> Self {
+        let half = frequencies.len();
+        let angle = |p: usize, i: usize| p as f64 * frequencies[i];
         let each = || (0..positions).flat_map(|p| (0..half).map(move |i| (p, i)));
         Self {
             half,
-            cos: each().map(|(p, i)| angle(p, i).cos() as f32).collect(),
-            sin: each().map(|(p, i)| angle(p, i).sin() as f32).collect(),
+            cos: each().map(|(p, i)| angle(p, i).cos() as f32 * scale).collect(),
+            sin: each().map(|(p, i)| angle(p, i).sin() as f32 * scale).collect(),
         }
     }
 }

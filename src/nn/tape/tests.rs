@@ -107,7 +107,7 @@ fn every_operation_agrees_with_finite_differences() {
     check("loss", &none, (&random(18, 1), 6), |t, x| t.loss(x, &[5, 0, 2], 0.0));
     check("smoothed loss", &none, (&random(18, 1), 6), |t, x| t.loss(x, &[5, 0, 2], 0.2));
     check("dot", &p, (&random(12, 1), 4), |t, x| t.dot(x, id(t.parameters(), "w"), &[3, 0, 3]));
-    let table = Arc::new(RopeTable::new(4, 8, 100.0));
+    let table = Arc::new(RopeTable::new(&[1.0, 0.1], 1.0, 8));
     check("rope", &none, (&random(24, 1), 8), |t, x| t.rope(x, 2, &table, &[0, 3, 7]));
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bevy")]
 mod frame;
+mod inference;
 mod training;
 
 use crate::Common;
@@ -20,6 +21,8 @@ enum What {
     /// What talking NPCs cost a frame: the same app with talk off and on, in alternating stretches.
     #[cfg(feature = "bevy")]
     Frame(frame::FrameArgs),
+    /// How fast a model reads and speaks: prefill, and decoding of one and of many sequences.
+    Inference(inference::InferenceArgs),
     /// What a training step costs: forward, backward and update of a config's network on random tokens.
     Training(training::TrainingArgs),
 }
@@ -28,6 +31,7 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
     match &args.what {
         #[cfg(feature = "bevy")]
         What::Frame(args) => frame::run(args, common),
+        What::Inference(args) => inference::run(args, common),
         What::Training(args) => training::run(args, common),
     }
 }

@@ -2,7 +2,8 @@
 #![expect(unsafe_code, reason = "kernels for instruction sets that are chosen at run time")]
 
 use super::isa::Isa;
-use super::{Activations, BLOCK, Format, Line, SUPER, f16_of};
+use super::{Activations, BLOCK, Format, Line, PANEL, SUPER};
+use half::{bf16, f16};
 
 /// The weights of a panel.
 pub(super) struct Tile<'a> {
@@ -61,8 +62,9 @@ pub(super) unsafe fn sums<S: Isa, const R: usize>(
         });
         let w = tile.lines.as_ptr().cast::<u8>();
         match tile.format {
-            Format::F16 => half::<S, R>(w, x, tile.inputs, v, S::f16s),
-            Format::Bf16 => half::<S, R>(w, x, tile.inputs, v, S::bf16s),
+            Format::F32 => plain::<S, R>(w, x, tile.inputs, v, 4, S::f32s),
+            Format::F16 => plain::<S, R>(w, x, tile.inputs, v, 2, S::f16s),
+            Format::Bf16 => plain::<S, R>(w, x, tile.inputs, v, 2, S::bf16s),
             Format::Q8 => q8::<S, R>(w, x, blocks, v),
             Format::Q4 => q4::<S, R>(w, x, blocks, v),
             Format::Q4K => q4_k::<S, R>(w, x, tile.inputs / SUPER, v),
@@ -73,19 +75,19 @@ pub(super) unsafe fn sums<S: Isa, const R: usize>(
 }
 
 #[inline(always)]
-unsafe fn half<S: Isa, const R: usize>(
+unsafe fn plain<S: Isa, const R: usize>(
     w: *const u8,
     x: [Row; R],
     inputs: usize,
     v: usize,
+    size: usize,
     load: unsafe fn(*const u8) -> S::F,
 ) -> [[S::F; 2]; R] {
     // SAFETY: as in `sums`.
     unsafe {
         let mut sums = [[S::f(0.0); 2]; R];
         for i in 0..inputs {
-            let line = w.add(64 * i + 2 * S::OUTPUTS * v);
-            let w = [load(line), load(line.add(2 * S::OUTPUTS))];
+            let w = pair::<S>(w.add(PANEL * size * i), size, v, load);
             for (sums, x) in sums.iter_mut().zip(x) {
                 let x = S::f(*x.values.add(i));
                 *sums = [S::fma(w[0], x, sums[0]), S::fma(w[1], x, sums[1])];
@@ -317,37 +319,37 @@ unsafe fn affine<S: Isa, const R: usize>(
     }
 }
 
-/// The plain twin: an output's weight by an input, straight from the layout.
+/// An output's weight by an input, straight from the layout.
 pub(super) fn weight(tile: &Tile<'_>, o: usize, i: usize) -> f32 {
-    let (inputs, lines) = tile.format.block();
-    let block: &[u8] =
-        &tile.lines[i / inputs * lines..][..lines].iter().flat_map(|line| line.0).collect::<Vec<u8>>();
+    let (inputs, count) = tile.format.block();
+    let lines = &tile.lines[i / inputs * count..][..count];
     let i = i % inputs;
-    let half = |at: &[u8], i: usize| {
-        let byte = at[i / 8 * 128 + 4 * o + i % 4];
+    let byte = |at: usize| lines[at / 64].0[at % 64];
+    let bytes = |at: usize| [byte(at), byte(at + 1)];
+    let f32_at = |at: usize| f32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
+    let scale = |at: usize| f16::from_le_bytes(bytes(at + 2 * o)).to_f32();
+    let whole = |at: usize| byte(at + i % BLOCK / 4 * 128 + 4 * o + i % 4);
+    let half = |at: usize| {
+        let byte = byte(at + i % BLOCK / 8 * 128 + 4 * o + i % 4);
         if i / 4 % 2 == 0 { byte & 15 } else { byte >> 4 }
     };
-    let f32_of = |at: usize| f32::from_le_bytes(std::array::from_fn(|n| block[at + 4 * o + n]));
     match tile.format {
-        Format::F16 => f16_of(block, o),
-        Format::Bf16 => half::bf16::from_le_bytes([block[2 * o], block[2 * o + 1]]).to_f32(),
-        Format::Q8 => {
-            let value = (block[i / 4 * 128 + 4 * o + i % 4] ^ 0x80).cast_signed();
-            f32::from(value) * f16_of(&block[16 * 64..], o)
-        }
-        Format::Q4 => (f32::from(half(block, i)) - 8.0) * f16_of(&block[8 * 64..], o),
+        Format::F32 => f32_at(4 * o),
+        Format::F16 => scale(0),
+        Format::Bf16 => bf16::from_le_bytes(bytes(2 * o)).to_f32(),
+        Format::Q8 => f32::from((whole(0) ^ 0x80).cast_signed()) * scale(16 * 64),
+        Format::Q4 => (f32::from(half(0)) - 8.0) * scale(8 * 64),
         Format::Q4K => {
-            let part = &block[(2 + 9 * (i / 32)) * 64..];
-            let (scale, min) = (part[8 * 64 + o], part[8 * 64 + 32 + o]);
-            f16_of(block, o) * f32::from(scale) * f32::from(half(part, i % 32))
-                - f16_of(&block[64..], o) * f32::from(min)
+            let part = (2 + 9 * (i / BLOCK)) * 64;
+            let (own, min) = (byte(part + 8 * 64 + o), byte(part + 8 * 64 + PANEL + o));
+            scale(0) * f32::from(own) * f32::from(half(part)) - scale(64) * f32::from(min)
         }
         Format::Q6K => {
-            let (part, i) = (&block[(1 + 13 * (i / 32)) * 64..], i % 32);
-            let upper = part[8 * 64 + i / 16 * 128 + 4 * o + i % 4] >> (2 * (i / 4 % 4)) & 3;
-            let scale = part[12 * 64 + 32 * (i / 16) + o].cast_signed();
-            f16_of(block, o) * f32::from(scale) * (f32::from(half(part, i) | upper << 4) - 32.0)
+            let (part, at) = ((1 + 13 * (i / BLOCK)) * 64, i % BLOCK);
+            let upper = byte(part + 8 * 64 + at / 16 * 128 + 4 * o + at % 4) >> (2 * (at / 4 % 4)) & 3;
+            let own = byte(part + 12 * 64 + PANEL * (at / 16) + o).cast_signed();
+            scale(0) * f32::from(own) * (f32::from(half(part) | upper << 4) - 32.0)
         }
-        Format::Affine => f32_of(16 * 64) * f32::from(block[i / 4 * 128 + 4 * o + i % 4]) + f32_of(18 * 64),
+        Format::Affine => f32_at(16 * 64 + 4 * o) * f32::from(whole(0)) + f32_at(18 * 64 + 4 * o),
     }
 }

@@ -116,8 +116,8 @@ fn kind() -> Kind {
     Kind::Plain
 }
 
-/// What was chosen, for people.
-pub(crate) fn name() -> &'static str {
+/// The instruction set that the decoder's kernels use on this machine, for people.
+pub fn name() -> &'static str {
     match kind() {
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => "AVX-512 VNNI",

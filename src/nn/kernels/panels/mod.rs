@@ -10,10 +10,9 @@ mod isa;
 mod pack;
 
 use formats::{Rows, Tile};
-use half::f16;
 use std::ops::Range;
 
-pub(crate) use isa::name as instruction_set;
+pub use isa::name as instruction_set;
 
 /// Outputs of a panel.
 const PANEL: usize = 32;
@@ -31,6 +30,8 @@ struct Line([u8; 64]);
 /// four each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
+    /// Two lines an input: 32 f32.
+    F32,
     /// A line an input: 32 f16.
     F16,
     /// A line an input: 32 bf16.
@@ -53,6 +54,7 @@ impl Format {
     /// How many inputs a block has, and how many lines.
     fn block(self) -> (usize, usize) {
         match self {
+            Self::F32 => (1, 2),
             Self::F16 | Self::Bf16 => (1, 1),
             Self::Q8 => (BLOCK, 17),
             Self::Q4 => (BLOCK, 9),
@@ -84,17 +86,18 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// Takes rows, and rounds them where that is possible (a multiple of 32 inputs).
-    pub(crate) fn set(&mut self, x: &[f32], inputs: usize) {
+    /// Takes rows, and rounds them where they are to meet blocks.
+    pub(crate) fn set(&mut self, x: &[f32], inputs: usize, round: bool) {
         self.inputs = inputs;
         self.values.clear();
         self.values.extend_from_slice(x);
         self.rounded.clear();
         self.scales.clear();
         self.sums.clear();
-        if !inputs.is_multiple_of(BLOCK) {
+        if !round {
             return;
         }
+        assert!(inputs.is_multiple_of(BLOCK), "the inputs do not fill whole blocks");
         self.rounded.resize(x.len(), 0);
         super::vectorized(
             #[inline(always)]
@@ -123,14 +126,14 @@ impl Activations {
 }
 
 impl PanelMatrix {
-    /// Outputs.
-    pub(crate) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// Inputs.
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// Outputs.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// Bytes of the weights.
@@ -138,34 +141,43 @@ impl PanelMatrix {
         self.lines.len() * size_of::<Line>()
     }
 
-    /// Panels.
-    pub(crate) fn panels(&self) -> usize {
+    /// Whether its products are with rounded activations.
+    pub(crate) fn rounds(&self) -> bool {
+        !matches!(self.format, Format::F32 | Format::F16 | Format::Bf16)
+    }
+
+    /// The weights of an output.
+    pub(crate) fn row(&self, o: usize, out: &mut [f32]) {
+        let tile = self.tile(o / PANEL);
+        out.iter_mut().enumerate().for_each(|(i, out)| *out = formats::weight(&tile, o % PANEL, i));
+    }
+
+    fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
 
-    /// For the outputs of some panels, `weight x[row]` for every row, into `out`: for each panel `[rows, 32]`.
-    pub(crate) fn multiply(&self, x: &Activations, panels: Range<usize>, out: &mut [f32]) {
-        let rows = x.rows();
+    fn tile(&self, panel: usize) -> Tile<'_> {
         let (inputs, lines) = self.format.block();
-        assert!(x.inputs == self.inputs && self.inputs.is_multiple_of(inputs), "the inputs do not fit");
-        assert!(
-            matches!(self.format, Format::F16 | Format::Bf16) || x.rounded.len() == x.values.len(),
-            "the activations are not rounded"
-        );
+        let lines = self.inputs / inputs * lines;
+        Tile { format: self.format, lines: &self.lines[panel * lines..][..lines], inputs: self.inputs }
+    }
+
+    /// For the outputs of some panels, `weight x[row]` for every row, into `out`: for each panel `[rows, 32]`.
+    fn multiply(&self, x: &Activations, panels: Range<usize>, out: &mut [f32]) {
+        let rows = x.rows();
+        assert!(x.inputs == self.inputs, "the inputs do not fit");
+        assert!(!self.rounds() || x.rounded.len() == x.values.len(), "the activations are not rounded");
         assert!(
             panels.end <= self.panels() && out.len() >= panels.len() * rows * PANEL,
             "the output is too small"
         );
-        let lines = self.inputs / inputs * lines;
         for (n, p) in panels.enumerate() {
-            let out = &mut out[n * rows * PANEL..][..rows * PANEL];
-            let tile =
-                Tile { format: self.format, lines: &self.lines[p * lines..][..lines], inputs: self.inputs };
-            isa::run(&tile, &Rows::of(x), out);
+            isa::run(&self.tile(p), &Rows::of(x), &mut out[n * rows * PANEL..][..rows * PANEL]);
         }
     }
 
-    /// As [`Self::multiply`] for all panels on the threads of the current pool; `out [rows, outputs]`.
+    /// `weight x[row]` for every row, `out [rows, outputs]`, on the threads of the pool that this runs in (outside of one:
+    /// alone).
     pub(crate) fn multiply_all(&self, x: &Activations, out: &mut Vec<f32>, parts: &mut Vec<f32>) {
         use rayon::prelude::*;
         let rows = x.rows();
@@ -176,7 +188,7 @@ impl PanelMatrix {
         if parts.is_empty() {
             return;
         }
-        let threads = rayon::current_num_threads();
+        let threads = rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads());
         if threads == 1 || self.lines.len() < 512 {
             self.multiply(x, 0..self.panels(), parts);
         } else {
@@ -194,10 +206,6 @@ impl PanelMatrix {
             }
         }
     }
-}
-
-fn f16_of(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]).to_f32()
 }
 
 #[cfg(test)]

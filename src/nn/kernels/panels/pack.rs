@@ -24,6 +24,12 @@ impl PanelMatrix {
         self
     }
 
+    /// Weights of four bytes each.
+    pub(crate) fn f32(outputs: usize, inputs: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+        let empty = Self::empty(Format::F32, outputs, inputs);
+        empty.fill(|lines, place, o, i| set(lines, 4 * place, &weight(o, i).to_le_bytes()))
+    }
+
     /// Weights of two bytes each: f16, or bf16.
     pub(crate) fn half(
         outputs: usize,

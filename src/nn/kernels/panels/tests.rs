@@ -1,5 +1,6 @@
 use super::*;
 use crate::seed::{Seed, Stream};
+use half::f16;
 use proptest::prelude::*;
 
 /// A matrix of a format with random weights, and what its weights are.
@@ -13,6 +14,7 @@ fn matrix(format: Format, outputs: usize, inputs: usize, noise: &mut Stream) -> 
     let small = |n: u16| f16::from_f32(f32::from(n % 1000) * 1e-5 - 3e-3);
     let values = |n: &[u16], most: u16| -> Vec<u8> { n.iter().map(|n| (n % most) as u8).collect() };
     match format {
+        Format::F32 => PanelMatrix::f32(outputs, inputs, |o, i| small(at(o, i)[0]).to_f32()),
         Format::F16 => PanelMatrix::half(outputs, inputs, false, |o, i| small(at(o, i)[0]).to_le_bytes()),
         Format::Bf16 => PanelMatrix::half(outputs, inputs, true, |o, i| {
             half::bf16::from_f32(small(at(o, i)[0]).to_f32()).to_le_bytes()
@@ -43,25 +45,27 @@ fn matrix(format: Format, outputs: usize, inputs: usize, noise: &mut Stream) -> 
     }
 }
 
-const FORMATS: [Format; 7] =
-    [Format::F16, Format::Bf16, Format::Q8, Format::Q4, Format::Q4K, Format::Q6K, Format::Affine];
-
-fn tile(matrix: &PanelMatrix, panel: usize) -> Tile<'_> {
-    let (block, lines) = matrix.format.block();
-    let lines = matrix.inputs / block * lines;
-    Tile { format: matrix.format, lines: &matrix.lines[panel * lines..][..lines], inputs: matrix.inputs }
-}
+const FORMATS: [Format; 8] = [
+    Format::F32,
+    Format::F16,
+    Format::Bf16,
+    Format::Q8,
+    Format::Q4,
+    Format::Q4K,
+    Format::Q6K,
+    Format::Affine,
+];
 
 fn activations(rows: usize, inputs: usize, noise: &mut Stream) -> Activations {
     let mut x = Activations::default();
     let values: Vec<f32> = (0..rows * inputs).map(|_| noise.normal()).collect();
-    x.set(&values, inputs);
+    x.set(&values, inputs, true);
     x
 }
 
 /// Rounded activations as numbers.
 fn rounded(x: &Activations, format: Format) -> Vec<f64> {
-    if matches!(format, Format::F16 | Format::Bf16) {
+    if matches!(format, Format::F32 | Format::F16 | Format::Bf16) {
         return x.values.iter().copied().map(f64::from).collect();
     }
     x.rounded.iter().enumerate().map(|(i, q)| f64::from(*q) * f64::from(x.scales[i / BLOCK])).collect()
@@ -78,7 +82,10 @@ fn products_are_those_of_the_weights_in_the_layout() {
             matrix.multiply(&x, 0..matrix.panels(), &mut out);
             let numbers = rounded(&x, format);
             for o in 0..outputs {
-                let tile = tile(&matrix, o / PANEL);
+                let tile = matrix.tile(o / PANEL);
+                let mut row = vec![0.0; inputs];
+                matrix.row(o, &mut row);
+                assert!((0..inputs).all(|i| row[i] == formats::weight(&tile, o % PANEL, i)));
                 let weights: Vec<f64> =
                     (0..inputs).map(|i| f64::from(formats::weight(&tile, o % PANEL, i))).collect();
                 for row in 0..rows {
@@ -105,7 +112,7 @@ fn instruction_sets_agree_to_the_bit() {
         let matrix = matrix(format, PANEL, inputs, &mut noise);
         let x = activations(rows, inputs, &mut noise);
         let mut twin = vec![0.0; rows * PANEL];
-        isa::plain(&tile(&matrix, 0), &Rows::of(&x), &mut twin);
+        isa::plain(&matrix.tile(0), &Rows::of(&x), &mut twin);
         assert!(twin.iter().all(|v| v.is_finite()) && twin.iter().any(|v| *v != 0.0));
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "each is called where it is there")]
@@ -122,7 +129,7 @@ fn instruction_sets_agree_to_the_bit() {
             }
             let mut out = vec![0.0; rows * PANEL];
             // SAFETY: it was found.
-            unsafe { run.1(&tile(&matrix, 0), &Rows::of(&x), &mut out) };
+            unsafe { run.1(&matrix.tile(0), &Rows::of(&x), &mut out) };
             assert_eq!(out, twin, "{format:?}");
         }
     }
@@ -144,7 +151,7 @@ proptest! {
         prop_assert_eq!(out.len(), rows * outputs);
         for row in 0..rows {
             let mut one = Activations::default();
-            one.set(&x.values[row * inputs..][..inputs], inputs);
+            one.set(&x.values[row * inputs..][..inputs], inputs, true);
             let (mut alone, mut parts) = (Vec::new(), Vec::new());
             matrix.multiply_all(&one, &mut alone, &mut parts);
             prop_assert_eq!(&alone[..], &out[row * outputs..][..outputs]);
@@ -156,13 +163,13 @@ proptest! {
 fn activations_are_rounded_to_the_nearest_of_255() {
     let mut x = Activations::default();
     let values: Vec<f32> = (0..64).map(|i| (i as f32 - 20.0) * 0.1).collect();
-    x.set(&values, 64);
+    x.set(&values, 64, true);
     for (i, value) in values.iter().enumerate() {
         let back = f32::from(x.rounded[i]) * x.scales[i / 32];
         assert!((back - value).abs() <= 0.5001 * x.scales[i / 32], "{back} {value}");
     }
-    x.set(&[0.0; 32], 32);
+    x.set(&[0.0; 32], 32, true);
     assert!(x.rounded.iter().all(|q| *q == 0) && x.scales == [0.0]);
-    x.set(&[1.0; 7], 7);
+    x.set(&[1.0; 7], 7, false);
     assert!(x.rounded.is_empty() && x.rows() == 1);
 }

@@ -1,6 +1,7 @@
 //! AVX-512 with VNNI, and AVX2.
 #![expect(unsafe_code, reason = "intrinsics")]
 
+use super::super::Format;
 use super::super::formats::{Rows, Tile};
 use super::{Isa, rows};
 use std::arch::x86_64::*;
@@ -12,6 +13,9 @@ pub(in super::super) unsafe fn avx512(tile: &Tile<'_>, x: &Rows<'_>, out: &mut [
     let mut row = 0;
     // SAFETY: the caller's promise.
     unsafe {
+        if matches!(tile.format, Format::F32 | Format::F16 | Format::Bf16) {
+            rows::<Avx512, 12>(tile, x, &mut row, out);
+        }
         rows::<Avx512, 6>(tile, x, &mut row, out);
         rows::<Avx512, 2>(tile, x, &mut row, out);
         rows::<Avx512, 1>(tile, x, &mut row, out);
