@@ -5,6 +5,7 @@ mod clean;
 mod dedup;
 mod lexicon;
 mod tokenizer;
+mod vocabulary;
 
 pub use case::{Truecase, fold};
 pub use clean::{LONGEST_SAID, clean_line, clean_player, normalise};
@@ -12,3 +13,4 @@ pub use dedup::group_by_shared_lines;
 pub(crate) use lexicon::units;
 pub use lexicon::{END_OF_LINE, Lexicon, Possible, Spelling};
 pub use tokenizer::{BASE_SPECIALS, DecodeStream, Tokenizer};
+pub use vocabulary::Vocabulary;

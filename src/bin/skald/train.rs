@@ -5,7 +5,7 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueTraining, preference_samples};
+use bevy_skald::dialogue::{DialogueTraining, Preferences, preference_samples};
 use bevy_skald::files::{read_limited, read_text};
 use bevy_skald::job::Job;
 use bevy_skald::model::{Card, Checkpoint, ModelConfig, Weights};
@@ -17,7 +17,6 @@ use bevy_skald::training::{
 };
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,10 +42,17 @@ pub struct TrainArgs {
     /// Of plain text, what is held out.
     #[arg(long, value_enum, default_value_t = Held::Tail)]
     hold_out: Held,
+    /// Of recorded play, how many more must have read a line than clicked it away, or the other way round, for it to be
+    /// compared with others.
+    #[arg(long, value_name = "N", default_value_t = AGREE)]
+    agree: usize,
     /// Go on with the run in `--out`.
     #[arg(long)]
     resume: bool,
 }
+
+/// The default of `--agree`.
+const AGREE: usize = 2;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Held {
@@ -169,18 +175,20 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     };
     let Checkpoint { config: shape, weights, tokenizer, card } = Checkpoint::load(Path::new(base))?;
     let seed = Seed::new(config.seed);
-    let pairs = crate::data::preferences(&args.data, seed)?;
-    let [train, held] = preference_samples(&pairs, &tokenizer, seed)?;
+    let Preferences { train, held, players, undecided, doubles } =
+        crate::data::preferences(&args.data, args.agree, seed)?;
+    let pairs = train.len() + held.len();
+    let [train, held] = [train, held].map(|pairs| preference_samples(&pairs, &tokenizer));
     let name = args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let source = |samples| Pairs::new(samples, (&shape, &weights), config.sequence, threads, &name);
-    let (train, validation) = (source(train)?, source(held)?);
-    let players: BTreeSet<&str> = pairs.iter().map(|pair| pair.by.as_str()).collect();
+    let (train, validation) = (source(train?)?, source(held?)?);
     let report = serde_json::json!({
-        "pairs": pairs.len(),
-        "players": players.len(),
+        "pairs": pairs,
+        "players": players,
         "pairs_train": train.len(),
         "pairs_validation": validation.len(),
-        "dropped": { "too_long": pairs.len() - train.len() - validation.len() },
+        "dropped": { "too_long": pairs - train.len() - validation.len(), "doubles": doubles },
+        "undecided_lines": undecided,
         "split": "by player",
     });
     let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
@@ -218,8 +226,9 @@ fn command(args: &TrainArgs) -> String {
     let data: Vec<String> = args.data.iter().map(|path| name(path)).collect();
     let steps = args.steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
     let held = if matches!(args.hold_out, Held::TenthLine) { " --hold-out tenth-line" } else { "" };
+    let agree = if args.agree == AGREE { String::new() } else { format!(" --agree {}", args.agree) };
     format!(
-        "skald train {domain} --config {} --data {} --out {}{steps}{held}",
+        "skald train {domain} --config {} --data {} --out {}{steps}{held}{agree}",
         name(&args.config),
         data.join(" "),
         name(&args.out)
