@@ -64,7 +64,7 @@ pub struct PreferencePair {
 }
 
 /// With how many liked lines each disliked one is paired, at most.
-const EACH: usize = 4;
+const EACH: usize = 12;
 
 /// Pairs of answers to learn from, and held out ones.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,7 +121,8 @@ impl Preferences {
     }
 }
 
-/// Pairs each disliked line with liked ones that the same voice said. A line is liked if it was read at least `least` times
+/// Pairs each disliked line with liked ones, those that the same voice said before others: of some voice nothing may be liked.
+/// A line is liked if it was read at least `least` times
 /// more often than it was clicked away, and disliked the other way round. Also says how many lines are neither. `recorded`
 /// carries each exchange with the name of its session.
 fn preference_pairs<'a>(
@@ -136,27 +137,27 @@ fn preference_pairs<'a>(
         let of_line = voices.entry(voice).or_default().entry(line).or_default();
         of_line[usize::from(heard.1.outcome == LineOutcome::Skipped)].push(heard);
     }
-    let (mut pairs, mut undecided) = (Vec::new(), 0);
-    for lines in voices.into_values() {
-        let (mut liked, mut disliked) = (Vec::new(), Vec::new());
+    let (mut liked, mut disliked, mut undecided) = (Vec::new(), Vec::new(), 0);
+    for (voice, lines) in voices {
         for [read, skipped] in lines.into_values() {
             if read.len() >= skipped.len() + least {
-                liked.push(read);
+                liked.push((voice, read));
             } else if skipped.len() >= read.len() + least {
-                disliked.push(skipped);
+                disliked.push((voice, skipped));
             } else {
                 undecided += 1;
             }
         }
-        for skipped in &disliked {
-            let mut order: Vec<usize> = (0..liked.len()).collect();
-            noise.shuffle(&mut order);
-            for at in order.into_iter().take(EACH) {
-                let one =
-                    |of: &[&'a (String, RecordedExchange)], noise: &mut Stream| of[noise.below(of.len())];
-                let ((by, chosen), (_, rejected)) = (one(&liked[at], noise), one(skipped, noise));
-                pairs.push(pair(by, chosen, rejected));
-            }
+    }
+    let mut pairs = Vec::new();
+    for (voice, skipped) in &disliked {
+        let mut order: Vec<usize> = (0..liked.len()).collect();
+        noise.shuffle(&mut order);
+        order.sort_by_key(|at| liked[*at].0 != *voice);
+        for at in order.into_iter().take(EACH) {
+            let one = |of: &[&'a (String, RecordedExchange)], noise: &mut Stream| of[noise.below(of.len())];
+            let ((by, chosen), (_, rejected)) = (one(&liked[at].1, noise), one(skipped, noise));
+            pairs.push(pair(by, chosen, rejected));
         }
     }
     (pairs, undecided)
@@ -265,12 +266,17 @@ mod tests {
         assert_eq!(pairs[0].rejected_after.as_ref().unwrap().player, "");
         let (pairs, undecided) = preference_pairs(recorded().iter(), 1, &mut Seed::new(1).stream());
         assert_eq!((pairs.len(), undecided), (11, 0));
-        let other_voice = recorded().into_iter().map(|mut heard| {
-            heard.1.setting.voice = format!("{:?}", heard.1.outcome);
+        let voiced = |voice: &str, line: &str, outcome| {
+            let mut heard = heard("a", "", line, outcome);
+            heard.1.setting.voice = voice.into();
             heard
-        });
-        let other_voice: Vec<_> = other_voice.collect();
-        assert!(preference_pairs(other_voice.iter(), 1, &mut Seed::new(1).stream()).0.is_empty());
+        };
+        // The liked lines of other voices fill up what the own voice lacks.
+        let mut many: Vec<_> = (0..EACH).map(|n| voiced("gruff", &format!("No {n}."), READ)).collect();
+        many.extend([voiced("warm", "Yes!", SKIPPED), voiced("warm", "Yes.", READ)]);
+        let (pairs, _) = preference_pairs(many.iter(), 1, &mut Seed::new(1).stream());
+        let own = lines(&pairs).iter().filter(|lines| **lines == ["Yes.", "Yes!"]).count();
+        assert_eq!((pairs.len(), own), (EACH, 1));
     }
 
     #[test]
