@@ -71,7 +71,8 @@ const EACH: usize = 12;
 pub struct Preferences {
     /// To learn from.
     pub train: Vec<PreferencePair>,
-    /// Held out: of players whose judgements are not in `train`, and none that compares two lines which `train` compares.
+    /// Held out: of players whose judgements are not in `train`, none that compares two lines which `train` compares, and
+    /// none of different voices, which are told apart too easily.
     pub held: Vec<PreferencePair>,
     /// How many players (and designers) there are.
     pub players: usize,
@@ -107,7 +108,7 @@ impl Preferences {
         for is_held in [false, true] {
             let of_part = |by: &String| held.contains(by) == is_held;
             let part = recorded.iter().filter(|(session, _)| of_part(session));
-            let (mut pairs, undecided) = preference_pairs(part, least.max(1), &mut noise);
+            let (mut pairs, undecided) = preference_pairs(part, least.max(1), !is_held, &mut noise);
             found.undecided += undecided;
             pairs.extend(picks.iter().filter(|pick| of_part(&pick.by)).cloned());
             *(if is_held { &mut found.held } else { &mut found.train }) = pairs;
@@ -121,13 +122,13 @@ impl Preferences {
     }
 }
 
-/// Pairs each disliked line with liked ones, those that the same voice said before others: of some voice nothing may be liked.
-/// A line is liked if it was read at least `least` times
+/// Pairs each disliked line with liked ones of the same voice, and with `across`, where those are too few, of others. A line is liked if it was read at least `least` times
 /// more often than it was clicked away, and disliked the other way round. Also says how many lines are neither. `recorded`
 /// carries each exchange with the name of its session.
 fn preference_pairs<'a>(
     recorded: impl Iterator<Item = &'a (String, RecordedExchange)>,
     least: usize,
+    across: bool,
     noise: &mut Stream,
 ) -> (Vec<PreferencePair>, usize) {
     type Heard<'a> = [Vec<&'a (String, RecordedExchange)>; 2];
@@ -151,7 +152,7 @@ fn preference_pairs<'a>(
     }
     let mut pairs = Vec::new();
     for (voice, skipped) in &disliked {
-        let mut order: Vec<usize> = (0..liked.len()).collect();
+        let mut order: Vec<usize> = (0..liked.len()).filter(|at| across || liked[*at].0 == *voice).collect();
         noise.shuffle(&mut order);
         order.sort_by_key(|at| liked[*at].0 != *voice);
         for at in order.into_iter().take(EACH) {
@@ -260,11 +261,11 @@ mod tests {
 
     #[test]
     fn a_line_is_judged_by_all_who_heard_it_and_each_stands_after_its_own_words() {
-        let (pairs, undecided) = preference_pairs(recorded().iter(), 2, &mut Seed::new(1).stream());
+        let (pairs, undecided) = preference_pairs(recorded().iter(), 2, true, &mut Seed::new(1).stream());
         assert_eq!((lines(&pairs), undecided), (vec![["Come in.", "Come in!"]], 10));
         assert_eq!(pairs[0].player, "Hello.");
         assert_eq!(pairs[0].rejected_after.as_ref().unwrap().player, "");
-        let (pairs, undecided) = preference_pairs(recorded().iter(), 1, &mut Seed::new(1).stream());
+        let (pairs, undecided) = preference_pairs(recorded().iter(), 1, true, &mut Seed::new(1).stream());
         assert_eq!((pairs.len(), undecided), (11, 0));
         let voiced = |voice: &str, line: &str, outcome| {
             let mut heard = heard("a", "", line, outcome);
@@ -274,9 +275,11 @@ mod tests {
         // The liked lines of other voices fill up what the own voice lacks.
         let mut many: Vec<_> = (0..EACH).map(|n| voiced("gruff", &format!("No {n}."), READ)).collect();
         many.extend([voiced("warm", "Yes!", SKIPPED), voiced("warm", "Yes.", READ)]);
-        let (pairs, _) = preference_pairs(many.iter(), 1, &mut Seed::new(1).stream());
+        let (pairs, _) = preference_pairs(many.iter(), 1, true, &mut Seed::new(1).stream());
         let own = lines(&pairs).iter().filter(|lines| **lines == ["Yes.", "Yes!"]).count();
         assert_eq!((pairs.len(), own), (EACH, 1));
+        let (pairs, _) = preference_pairs(many.iter(), 1, false, &mut Seed::new(1).stream());
+        assert_eq!(lines(&pairs), [["Yes.", "Yes!"]]);
     }
 
     #[test]
@@ -326,7 +329,7 @@ mod tests {
     fn picks_are_read_and_a_bad_line_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("picks.jsonl");
-        let (pairs, _) = preference_pairs(recorded().iter(), 1, &mut Seed::new(1).stream());
+        let (pairs, _) = preference_pairs(recorded().iter(), 1, true, &mut Seed::new(1).stream());
         let text: Vec<String> = pairs.iter().map(|pair| serde_json::to_string(pair).unwrap()).collect();
         std::fs::write(&path, text.join("\n\n")).unwrap();
         assert_eq!(read_picks(&path).unwrap(), pairs);
