@@ -353,9 +353,9 @@ impl<'a> Reading<'a> {
         let written = |from: &str, unit: &str| {
             self.strict.is_none_or(|possible| self.lexicon.follows(from, unit, &before.label, possible))
         };
-        if !before.word.is_empty()
-            && !(before.is_whole(self.lexicon) && written(&before.before, &before.word))
-        {
+        let closes =
+            before.word.is_empty() || before.is_whole(self.lexicon) && written(&before.before, &before.word);
+        if !closes {
             return None;
         }
         next.close();
