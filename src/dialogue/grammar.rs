@@ -7,7 +7,7 @@ use super::prompt::END;
 use super::slot::Slot;
 use super::source::label;
 use crate::decode::Constraint;
-use crate::text::{END_OF_LINE, Lexicon, Possible, Spelling, Tokenizer, fold, units};
+use crate::text::{END_OF_LINE, Lexicon, Possible, Spelling, Tokenizer, Vocabulary, fold, units};
 use std::sync::Arc;
 
 /// After how many tokens a line that was said before must go another way.
@@ -35,8 +35,10 @@ pub struct WorldGrammar {
     sentence: String,
     /// The sentences before it.
     sentences: Vec<String>,
-    /// What each token spells; nothing for special ones.
-    spelled: Vec<Option<String>>,
+    /// What each token spells; nothing where any word may be spelled.
+    vocabulary: Arc<Vocabulary>,
+    /// What can be said with the slots of the last token, as far as it was asked for.
+    fillable: Possible,
     // Grows with the line:
     act: Option<Act>,
     line: LineGround,
@@ -71,7 +73,8 @@ impl WorldGrammar {
             said_tokens: Vec::new(),
             sentence: String::new(),
             sentences: Vec::new(),
-            spelled: Vec::new(),
+            vocabulary: Arc::default(),
+            fillable: Possible::default(),
             act: None,
             line: LineGround::default(),
             words: Vec::new(),
@@ -91,7 +94,7 @@ impl WorldGrammar {
 
     /// Forbids what may not come next in a line whose act is known; with `strict`, also what was never written
     /// after the words before it.
-    fn mask_words(&self, logits: &mut [f32], strict: bool) {
+    fn mask_words(&mut self, logits: &mut [f32], strict: bool) {
         // With a lexicon, names and the end come only between words.
         let free = self.lexicon.is_empty();
         let between = free || self.spelling.is_between();
@@ -101,8 +104,8 @@ impl WorldGrammar {
             .filter(|(_, slot)| self.allows(*slot))
             .map(|(id, slot)| (*id, slot.token()))
             .collect();
-        let fillable = Possible::new(possible.iter().map(|(_, token)| token.clone()).collect());
-        let strict = strict.then_some(&fillable);
+        self.fillable.keep(possible.iter().map(|(_, token)| token.clone()).collect());
+        let strict = strict.then_some(&self.fillable);
         let written = |unit: &str| {
             free || strict.is_none_or(|possible| self.spelling.allows_unit(&self.lexicon, unit, possible))
         };
@@ -122,8 +125,9 @@ impl WorldGrammar {
         for (id, logit) in kept {
             logits[id] = logit;
         }
-        for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
-            if spelled.as_ref().is_some_and(|text| !self.spelling.allows(&self.lexicon, text, strict)) {
+        let allowed = self.spelling.allowed(&self.lexicon, &self.vocabulary, strict);
+        for ((logit, spelled), allowed) in logits.iter_mut().zip(self.vocabulary.spelled()).zip(allowed) {
+            if spelled.is_some() && !allowed {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -148,7 +152,7 @@ impl WorldGrammar {
         for said in self.sentences.iter().filter(|said| said.starts_with(&self.sentence)) {
             let begins = said.len() - said.trim_start().len();
             let first = said[begins..].find(' ').map_or(said.len(), |at| begins + at + 1);
-            for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+            for (logit, spelled) in logits.iter_mut().zip(self.vocabulary.spelled()) {
                 let Some(text) = spelled.as_ref().filter(|text| !text.is_empty()) else { continue };
                 if self.sentence.len() + text.len() > first
                     && said[self.sentence.len()..].starts_with(text.as_str())
@@ -176,7 +180,7 @@ impl WorldGrammar {
             if next.is_empty() || !next.iter().all(|unit| seconds.contains(&unit)) {
                 continue;
             }
-            for (logit, spelled) in logits.iter_mut().zip(&self.spelled) {
+            for (logit, spelled) in logits.iter_mut().zip(self.vocabulary.spelled()) {
                 if spelled.as_ref().is_some_and(|text| text.trim() == word) {
                     *logit = f32::NEG_INFINITY;
                 }
@@ -265,8 +269,7 @@ impl Constraint for WorldGrammar {
         self.special = (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_special(id as u32)).collect();
         self.end = id(END);
         if !self.lexicon.is_empty() {
-            let spell = |id: u32| (!tokenizer.is_special(id)).then(|| tokenizer.decode(&[id]));
-            self.spelled = (0..tokenizer.vocab_size() as u32).map(spell).collect();
+            self.vocabulary = tokenizer.vocabulary();
         }
         let said = self.said.iter().filter_map(|line| tokenizer.encode(&fold(line)).ok());
         self.said_tokens = said.collect();
@@ -322,7 +325,7 @@ impl Constraint for WorldGrammar {
             self.spelling.name(&slot.token());
             self.sentence += &slot.token();
             self.closed = false;
-        } else if let Some(Some(text)) = self.spelled.get(token) {
+        } else if let Some(Some(text)) = self.vocabulary.spelled().get(token) {
             self.spelling.push(text);
             self.sentence += text;
             self.closed = text.trim_end().ends_with(['.', '!', '?']);

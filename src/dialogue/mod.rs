@@ -54,7 +54,7 @@ pub use persona::{Goal, Mood, Persona};
 pub use persona_asset::{PersonaLoader, PersonaLoaderError};
 #[cfg(feature = "bevy")]
 pub use plugin::{DialogueConfig, DialogueModel, DialoguePlugin, Memories, Npc, Speaker};
-pub use preference::{Answer, PreferencePair, preference_pairs, preference_samples, read_picks};
+pub use preference::{Answer, Asked, PreferencePair, Preferences, preference_samples, read_picks};
 pub use slot::{Piece, Slot, pieces, slots_of};
 pub use source::{
     DialogueData, DialogueReport, DialogueSource, LineOutcome, Played, RecordedExchange, data_sets, test_set,

@@ -2,8 +2,9 @@
 //! vocabulary spells now and then what is no word, and loses the thread of a sentence; one that may write only
 //! runs of words that its writers wrote, in sentences that begin as theirs did, does neither.
 
+use super::Vocabulary;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Begins a line; its label follows.
 const LINE: char = '^';
@@ -38,6 +39,13 @@ impl Possible {
     /// With these slots' tokens.
     pub fn new(slots: Vec<String>) -> Self {
         Self { slots, ends: RefCell::default() }
+    }
+
+    /// With these slots' tokens, in that order; what was found out with the same ones stays known.
+    pub fn keep(&mut self, slots: Vec<String>) {
+        if self.slots != slots {
+            *self = Self::new(slots);
+        }
     }
 }
 
@@ -110,7 +118,13 @@ impl Lexicon {
                 let mut before = format!("{LINE}{label}");
                 for unit in &units {
                     let next = after(&before, unit, label);
-                    followers.entry(before).or_default().insert(unit.clone());
+                    let follow = followers.entry(before).or_default();
+                    // How loud a sentence ends is free.
+                    if matches!(unit.as_str(), "." | "!") {
+                        follow.extend([".", "!"].map(str::to_owned));
+                    } else {
+                        follow.insert(unit.clone());
+                    }
                     before = next;
                 }
                 followers.entry(before).or_default().insert(END_OF_LINE.into());
@@ -151,6 +165,17 @@ impl Lexicon {
 
     /// Whether a sentence that has come so far can be brought to its end with the slots there are.
     fn ends(&self, before: &str, label: &str, possible: &Possible) -> bool {
+        let mut met = HashSet::new();
+        let ends = self.reaches(before, label, possible, &mut met);
+        if !ends {
+            possible.ends.borrow_mut().extend(met.into_iter().map(|before| (before, false)));
+        }
+        ends
+    }
+
+    /// The same, without coming by what was `met` on the way. Of a way that was found, all is known to end; of the rest
+    /// nothing, unless none was found.
+    fn reaches(&self, before: &str, label: &str, possible: &Possible, met: &mut HashSet<Before>) -> bool {
         if before.starts_with(SENTENCE) && !before.contains(' ') {
             return true;
         }
@@ -158,15 +183,18 @@ impl Lexicon {
         if let Some(known) = possible.ends.borrow().get(before) {
             return *known;
         }
-        // Whoever comes by here again on the way has found no end that way.
-        possible.ends.borrow_mut().insert(before.to_owned(), false);
+        if !met.insert(before.to_owned()) {
+            return false;
+        }
         let can = |unit: &String| {
             unit == END_OF_LINE
                 || (!unit.starts_with('{') || possible.slots.contains(unit))
-                    && self.ends(&after(before, unit, label), label, possible)
+                    && self.reaches(&after(before, unit, label), label, possible, met)
         };
         let ends = next.iter().any(can);
-        possible.ends.borrow_mut().insert(before.to_owned(), ends);
+        if ends {
+            possible.ends.borrow_mut().insert(before.to_owned(), true);
+        }
         ends
     }
 }
@@ -223,65 +251,13 @@ impl Spelling {
     /// `strict`, each word must also have been written after those before it, in a sentence that can be brought to
     /// its end.
     pub fn allows(&self, lexicon: &Lexicon, text: &str, strict: Option<&Possible>) -> bool {
-        // A name is followed by a blank, a mark, or its 's; half a character is nothing.
-        if self.named && text.starts_with(char::is_alphanumeric) || text.contains(char::REPLACEMENT_CHARACTER)
-        {
-            return false;
-        }
-        // One blank at a time, and nothing else that is not seen.
-        let odd = |(i, c): (usize, char)| {
-            c.is_control()
-                || c.is_whitespace() && (c != ' ' || (i == 0 && self.spaced) || text.contains("  "))
-        };
-        if text.char_indices().any(odd) {
-            return false;
-        }
-        // Most tokens only go on with a word, or begin the next.
-        let mut next = self.clone();
-        for c in text.chars() {
-            if in_word(c) {
-                if next.marked {
-                    return false;
-                }
-                next.word.push(c);
-                next.spaced = false;
-                continue;
-            }
-            next.marked = is_stop(c);
-            if !next.is_whole(lexicon) {
-                return false;
-            }
-            let written = |before: &str, unit: &str| {
-                strict.is_none_or(|possible| lexicon.follows(before, unit, &self.label, possible))
-            };
-            if !next.word.is_empty() && !written(&next.before, &next.word) {
-                return false;
-            }
-            next.close();
-            if !c.is_whitespace() {
-                let mark = c.to_string();
-                // Marks stand close to what they end.
-                if next.spaced && is_stop(c) || !written(&next.before, &mark) {
-                    return false;
-                }
-                next.before = after(&next.before, &mark, &self.label);
-            }
-            next.spaced = c.is_whitespace();
-        }
-        let Some(possible) = strict else {
-            return next.word.is_empty() || lexicon.begins(&next.word);
-        };
-        let Some(units) = lexicon.next(&next.before) else {
-            return next.word.is_empty() || lexicon.begins(&next.word);
-        };
-        if next.word.is_empty() {
-            // A blank alone is written before a name only.
-            let blank = !text.is_empty() && text.chars().all(char::is_whitespace);
-            return !blank || units.iter().any(|unit| possible.slots.contains(unit));
-        }
-        let can =
-            |word: &String| lexicon.ends(&after(&next.before, word, &self.label), &self.label, possible);
-        beginning(units, &next.word).any(can)
+        let reading = Reading::new(self, lexicon, strict);
+        text.chars().try_fold(reading, |reading, c| reading.read(c)).is_some_and(|reading| reading.may_stop())
+    }
+
+    /// Which tokens can follow ([`Spelling::allows`]), by token; those that spell nothing cannot.
+    pub fn allowed(&self, lexicon: &Lexicon, tokens: &Vocabulary, strict: Option<&Possible>) -> Vec<bool> {
+        tokens.allowed(Reading::new(self, lexicon, strict), Reading::read, Reading::may_stop)
     }
 
     /// Whether a unit that is no word (a slot, or [`END_OF_LINE`]) was written after what stands here, and the
@@ -339,6 +315,95 @@ impl Spelling {
         self.close();
         self.before = after(&self.before, slot, &self.label);
         (self.named, self.spaced, self.marked) = (true, false, false);
+    }
+}
+
+/// A text that may follow, read so far.
+struct Reading<'a> {
+    lexicon: &'a Lexicon,
+    strict: Option<&'a Possible>,
+    next: Spelling,
+    /// Something was read.
+    begun: bool,
+    /// And it was not only a blank.
+    inked: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(spelling: &Spelling, lexicon: &'a Lexicon, strict: Option<&'a Possible>) -> Self {
+        Self { lexicon, strict, next: spelling.clone(), begun: false, inked: false }
+    }
+
+    /// With one more character; nothing if no text can go on so.
+    fn read(&self, c: char) -> Option<Self> {
+        let before = &self.next;
+        // A name is followed by a blank, a mark, or its 's; half a character is nothing.
+        let joined = !self.begun && before.named && c.is_alphanumeric();
+        // One blank at a time, and nothing else that is not seen.
+        let odd = c.is_control() || c.is_whitespace() && (c != ' ' || before.spaced);
+        if joined || odd || c == char::REPLACEMENT_CHARACTER {
+            return None;
+        }
+        let mut next = before.clone();
+        if in_word(c) {
+            next.word.push(c);
+            next.spaced = false;
+            return (!before.marked && self.is_begun(&next)).then_some(self.with(next, true));
+        }
+        let written = |from: &str, unit: &str| {
+            self.strict.is_none_or(|possible| self.lexicon.follows(from, unit, &before.label, possible))
+        };
+        let closes =
+            before.word.is_empty() || before.is_whole(self.lexicon) && written(&before.before, &before.word);
+        if !closes {
+            return None;
+        }
+        next.close();
+        next.marked = is_stop(c);
+        next.spaced = c.is_whitespace();
+        if c.is_whitespace() {
+            return Some(self.with(next, false));
+        }
+        let mark = c.to_string();
+        // Marks stand close to what they end.
+        if before.spaced && is_stop(c) || !written(&next.before, &mark) {
+            return None;
+        }
+        next.before = after(&next.before, &mark, &next.label);
+        Some(self.with(next, true))
+    }
+
+    fn with(&self, next: Spelling, inked: bool) -> Self {
+        Self { next, begun: true, inked: self.inked || inked, ..*self }
+    }
+
+    /// What was written after what stands there, where it is held to it.
+    fn units(&self, spelling: &Spelling) -> Option<&'a [String]> {
+        self.strict.and(self.lexicon.next(&spelling.before))
+    }
+
+    /// Whether a word that can stand there begins as the one under way.
+    fn is_begun(&self, next: &Spelling) -> bool {
+        match self.units(next) {
+            Some(units) => beginning(units, &next.word).next().is_some(),
+            None => self.lexicon.begins(&next.word),
+        }
+    }
+
+    /// Whether what was read may be all of a text.
+    fn may_stop(&self) -> bool {
+        let next = &self.next;
+        let (Some(possible), Some(units)) = (self.strict, self.units(next)) else {
+            return next.word.is_empty() || self.lexicon.begins(&next.word);
+        };
+        if next.word.is_empty() {
+            // A blank alone is written before a name only.
+            let blank = self.begun && !self.inked;
+            return !blank || units.iter().any(|unit| possible.slots.contains(unit));
+        }
+        let can =
+            |word: &String| self.lexicon.ends(&after(&next.before, word, &next.label), &next.label, possible);
+        beginning(units, &next.word).any(can)
     }
 }
 
@@ -435,5 +500,70 @@ mod tests {
         assert!(spelling.allows(&lexicon, " woman", Some(&nothing)));
         assert!(!spelling.allows(&lexicon, " man", Some(&nothing)));
         assert!(spelling.allows(&lexicon, " man", Some(&Possible::new(vec!["{place}".into()]))));
+    }
+
+    #[test]
+    fn all_tokens_are_judged_at_once_as_each_would_be() {
+        let lexicon = lexicon(&LINES);
+        let texts = [
+            "go", " to", " home", ".", "!", "?", " ", ",", " it", "it", " the", " h", "il", "l, a", "on",
+            "\n", "  ", "", "'s", "\u{fffd}",
+        ];
+        let vocabulary = Vocabulary::new(texts.map(|text| Some(text.to_owned())).into());
+        let possible = [Possible::default(), Possible::new(vec!["{place}".into()])];
+        let mut noise = crate::seed::Seed::new(1).stream();
+        let mut some = 0;
+        for _ in 0..300 {
+            let label = ["kind", "rude", ""][noise.below(3)];
+            let mut spelling = Spelling::labelled(&lexicon, label);
+            for _ in 0..12 {
+                for strict in [None, Some(&possible[0]), Some(&possible[1])] {
+                    let allowed = spelling.allowed(&lexicon, &vocabulary, strict);
+                    let one_by_one: Vec<bool> =
+                        texts.iter().map(|text| spelling.allows(&lexicon, text, strict)).collect();
+                    assert_eq!(allowed, one_by_one, "{spelling:?}");
+                    some += allowed.iter().filter(|allowed| **allowed).count();
+                }
+                // Mostly what is allowed.
+                let text = texts[noise.below(texts.len())];
+                if noise.chance(0.1) {
+                    spelling.name("{place}");
+                } else if noise.chance(0.1) || spelling.allows(&lexicon, text, Some(&possible[1])) {
+                    spelling.push(text);
+                }
+            }
+        }
+        assert!(some > 1000, "{some}");
+    }
+
+    #[test]
+    fn a_sentence_may_end_as_loud_as_another_and_asks_only_where_one_asked() {
+        let lexicon = lexicon(&[("", "go home!"), ("", "it rains."), ("", "who are you?")]);
+        let possible = Possible::default();
+        for (words, ends) in [("go home", [true, true, false]), ("who are you", [false, false, true])] {
+            let mut spelling = Spelling::default();
+            spelling.push(words);
+            let can = |mark: &str| spelling.allows(&lexicon, mark, Some(&possible));
+            assert_eq!([".", "!", "?"].map(can), ends);
+        }
+    }
+
+    #[test]
+    fn a_run_that_comes_round_again_can_be_brought_to_its_end_whatever_was_asked_before() {
+        let lexicon = lexicon(&[("", "on and on and on and on we go."), ("", "on we went.")]);
+        let ends = |possible: &Possible, word: &str, last: &str| {
+            let mut spelling = Spelling::default();
+            spelling.push(word);
+            spelling.allows(&lexicon, last, Some(possible))
+        };
+        let asked = Possible::default();
+        assert!(
+            ends(&asked, "on", " and")
+                && ends(&asked, "on and on", " and")
+                && ends(&asked, "on and on and", " on")
+        );
+        for (word, last) in [("on and on", " and"), ("on and on and", " on")] {
+            assert!(ends(&Possible::default(), word, last));
+        }
     }
 }

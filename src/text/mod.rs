@@ -7,6 +7,7 @@ mod dedup;
 mod lexicon;
 mod special;
 mod tokenizer;
+mod vocabulary;
 
 pub use case::{Truecase, fold};
 pub use chat::{ChatTemplate, Message};
@@ -17,3 +18,4 @@ pub use lexicon::{END_OF_LINE, Lexicon, Possible, Spelling};
 pub use special::SpecialTokens;
 pub(crate) use tokenizer::SPACE;
 pub use tokenizer::{BASE_SPECIALS, DecodeStream, Tokenizer};
+pub use vocabulary::Vocabulary;

@@ -3,9 +3,10 @@
 //! Byte-level BPE (Sennrich et al. 2016; GPT-2's bytes), trained on the corpus with the `tokenizers` crate,
 //! or one token a character. Special tokens stand in the text literally (`{place}`, `<act:Offer>`).
 
+use super::Vocabulary;
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::models::wordlevel::{WordLevel, WordLevelTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -29,6 +30,8 @@ struct Inner {
     pieces: Vec<Option<Piece>>,
     /// Whether a space is put before a text, and so taken from before it again.
     spaced: bool,
+    /// Made when it is first asked for.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 #[derive(Clone)]
@@ -153,7 +156,7 @@ impl Tokenizer {
             let special = specials.contains(&id);
             pieces[id as usize] = Some(Piece { bytes: bytes.unwrap_or_else(|| token.into_bytes()), special });
         }
-        Ok(Self { inner: Arc::new(Inner { hf, pieces, spaced }) })
+        Ok(Self { inner: Arc::new(Inner { hf, pieces, spaced, vocabulary: OnceLock::new() }) })
     }
 
     /// This tokenizer with special tokens that it may not have yet; their ids come after all others.
@@ -212,6 +215,13 @@ impl Tokenizer {
         let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
         text += &stream.finish();
         text
+    }
+
+    /// What each token spells, nothing for special ones.
+    pub fn vocabulary(&self) -> Arc<Vocabulary> {
+        let spell = |id: u32| (!self.is_special(id)).then(|| self.decode(&[id]));
+        let make = || Arc::new(Vocabulary::new((0..self.vocab_size() as u32).map(spell).collect()));
+        Arc::clone(self.inner.vocabulary.get_or_init(make))
     }
 
     /// Decodes as tokens come.

@@ -1,7 +1,7 @@
 //! What `--data` and `--world` name: pairs of answers, and the world.
 
 use bevy_skald::Result;
-use bevy_skald::dialogue::{PreferencePair, RecordedExchange, World, preference_pairs, read_picks};
+use bevy_skald::dialogue::{Preferences, RecordedExchange, World, read_picks};
 use bevy_skald::recording::Store;
 use bevy_skald::seed::Seed;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,21 @@ use std::path::{Path, PathBuf};
 /// The world that lines are spoken in when none is given: that of the village example.
 const VILLAGE: &str = include_str!("../../../assets/worlds/village.world.ron");
 
-/// Pairs of answers: picks from JSONL files, and what players read and clicked away from stores.
-pub fn preferences(paths: &[PathBuf], seed: Seed) -> Result<Vec<PreferencePair>> {
-    let mut pairs = Vec::new();
+/// Pairs of answers: picks from JSONL files, and what players read and clicked away from stores. `least` as in
+/// [`Preferences::new`].
+pub fn preferences(paths: &[PathBuf], least: usize, seed: Seed) -> Result<Preferences> {
+    let (mut picks, mut recorded) = (Vec::new(), Vec::new());
     for path in paths {
         if !Store::is_at(path)? {
-            pairs.extend(read_picks(path)?);
+            picks.extend(read_picks(path)?);
             continue;
         }
-        let mut recorded = Vec::new();
         for event in Store::open_read(path)?.events(Some(RecordedExchange::KIND)) {
             let event = event?;
             recorded.push((format!("{}/{}", path.display(), event.session), event.parse()?));
         }
-        pairs.extend(preference_pairs(&recorded, seed));
     }
-    Ok(pairs)
+    Preferences::new(&recorded, picks, least, seed)
 }
 
 /// The world of a file, or the village's.

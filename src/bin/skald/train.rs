@@ -5,7 +5,7 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueTraining, preference_samples};
+use bevy_skald::dialogue::{DialogueTraining, Preferences, preference_samples};
 use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
 use bevy_skald::model::{Base, Card, Checkpoint};
@@ -43,10 +43,17 @@ pub struct TrainArgs {
     /// Of plain text, what is held out.
     #[arg(long, value_enum, default_value_t = Held::Tail)]
     hold_out: Held,
+    /// Of recorded play, how many more must have read a line than clicked it away, or the other way round, for it to be
+    /// compared with others.
+    #[arg(long, value_name = "N", default_value_t = AGREE)]
+    agree: usize,
     /// Go on with the run in `--out`.
     #[arg(long)]
     resume: bool,
 }
+
+/// The default of `--agree`.
+const AGREE: usize = 2;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Held {
@@ -172,19 +179,25 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     };
     let Checkpoint { config: shape, weights, tokenizer, card } = Checkpoint::load(Path::new(base))?;
     let seed = Seed::new(config.seed);
-    let pairs = crate::data::preferences(&args.data, seed)?;
-    let [train, held] = preference_samples(&pairs, &tokenizer, seed)?;
+    let Preferences { train, held, players, undecided, doubles } =
+        crate::data::preferences(&args.data, args.agree, seed)?;
+    let pairs = train.len() + held.len();
+    let [train, held] = [train, held].map(|pairs| preference_samples(&pairs, &tokenizer));
     let name = args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let source = |samples| Pairs::new(samples, (&shape, &weights), config.sequence, threads, &name);
-    let (train, validation) = (source(train)?, source(held)?);
-    let too_long = (pairs.len() - train.len() - validation.len()) as u64;
+    let (train, validation) = (source(train?)?, source(held?)?);
+    let too_long = (pairs - train.len() - validation.len()) as u64;
     let notes = DataNotes {
         split: SplitMethod::ByGroup {
             group: "player".to_owned(),
             seed: config.seed,
             shares: Shares { train: 0.8, validation: 0.2, test: 0.0 },
         },
-        dropped: BTreeMap::from([("too long".to_owned(), too_long)]),
+        dropped: BTreeMap::from([
+            ("too long".to_owned(), too_long),
+            ("also compared in the training part".to_owned(), doubles as u64),
+        ]),
+        details: serde_json::json!({ "players": players, "undecided_lines": undecided }),
         ..sources(args)?
     };
     let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
@@ -210,8 +223,9 @@ fn command(args: &TrainArgs) -> String {
     let data: Vec<String> = args.data.iter().map(|path| name(path)).collect();
     let steps = args.steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
     let held = if matches!(args.hold_out, Held::TenthLine) { " --hold-out tenth-line" } else { "" };
+    let agree = if args.agree == AGREE { String::new() } else { format!(" --agree {}", args.agree) };
     format!(
-        "skald train {domain} --config {} --data {} --out {}{steps}{held}",
+        "skald train {domain} --config {} --data {} --out {}{steps}{held}{agree}",
         name(&args.config),
         data.join(" "),
         name(&args.out)
