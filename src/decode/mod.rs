@@ -6,12 +6,16 @@
 
 mod backend;
 mod constraint;
+mod grammar;
+mod loaded;
 mod sampling;
 mod scheduler;
 mod scripted;
 
 pub use backend::{Backend, Finish, Output, Request, RequestId};
 pub use constraint::Constraint;
+pub use grammar::{Form, Grammar};
+pub use loaded::LoadedModel;
 pub use sampling::Sampling;
-pub use scheduler::{LoadedModel, Scheduler, SchedulerConfig};
+pub use scheduler::{Scheduler, SchedulerConfig};
 pub use scripted::Scripted;

@@ -5,52 +5,12 @@
 //! each row by the same instructions whatever else is in the batch, and each request has its own stream.
 
 use super::backend::{Backend, Finish, Output, Request, RequestId};
+use super::loaded::LoadedModel;
 use crate::error::{Error, Result};
-use crate::model::{Adapter, Checkpoint, Decoder, KvCache, LoadedAdapter, Row, Scratch};
+use crate::model::{KvCache, Row, Scratch};
 use crate::seed::Stream;
-use crate::text::{DecodeStream, Lexicon, Tokenizer};
+use crate::text::DecodeStream;
 use std::sync::Arc;
-
-/// A model that can be decoded: weights laid out for it, and its tokenizer. Immutable; clone the `Arc`.
-pub struct LoadedModel {
-    /// The network.
-    pub decoder: Decoder,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// What it is and where it came from.
-    pub card: crate::model::Card,
-    /// The words it may spell and what may follow what, if its card lists them.
-    pub lexicon: Arc<Lexicon>,
-    /// A number that changes with every load, so that a hot reload is noticed.
-    pub generation: u64,
-    /// The hash of its weights.
-    pub weights_hash: String,
-}
-
-impl LoadedModel {
-    /// Lays a checkpoint out for decoding. Fails when tokenizer and weights do not fit each other.
-    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static GENERATION: AtomicU64 = AtomicU64::new(0);
-        let listed = |name: &str| checkpoint.card.conditioning.get(name).map_or(&[][..], Vec::as_slice);
-        Ok(Self {
-            decoder: checkpoint.decoder()?,
-            tokenizer: checkpoint.tokenizer.clone(),
-            lexicon: Arc::new(Lexicon::of_lines(
-                listed("line").iter().filter_map(|line| line.split_once(' ')),
-            )),
-            card: checkpoint.card.clone(),
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
-            weights_hash: checkpoint.weights.hash(),
-        })
-    }
-
-    /// Lays an adapter out for this model, for requests to use. Fails when it was made for other weights.
-    pub fn adapter(&self, adapter: &Adapter) -> Result<Arc<LoadedAdapter>> {
-        adapter.check_base(&self.weights_hash)?;
-        Ok(Arc::new(LoadedAdapter::new(adapter, self.decoder.config())?))
-    }
-}
 
 /// How much is done in a step.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +188,7 @@ impl Sequence {
         self.answer.push(token);
         let ends = match &mut self.request.constraint {
             Some(constraint) => constraint.accept(token),
-            None => model.tokenizer.id("<eos>") == Some(token),
+            None => model.ends(token),
         };
         if ends {
             return self.finish(Finish::Stop, outputs);

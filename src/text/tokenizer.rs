@@ -198,6 +198,28 @@ impl Tokenizer {
         self.piece(id).is_some_and(|piece| piece.special)
     }
 
+    /// The bytes of an id.
+    pub fn bytes(&self, id: u32) -> Option<&[u8]> {
+        self.piece(id).map(|piece| piece.bytes.as_slice())
+    }
+
+    /// A text without the control tokens that stand in it literally, also those that only come of taking others out.
+    pub fn without_control(&self, text: &str) -> String {
+        let control: Vec<&str> = self
+            .inner
+            .pieces
+            .iter()
+            .flatten()
+            .filter(|piece| piece.special && !piece.bytes.is_empty())
+            .filter_map(|piece| std::str::from_utf8(&piece.bytes).ok())
+            .collect();
+        let mut text = text.to_owned();
+        while let Some(token) = control.iter().find(|token| text.contains(*token)) {
+            text = text.replace(token, "");
+        }
+        text
+    }
+
     fn piece(&self, id: u32) -> Option<&Piece> {
         self.inner.pieces.get(id as usize)?.as_ref()
     }

@@ -1,5 +1,7 @@
 //! `skald generate`.
 
+mod text;
+
 use crate::Common;
 use bevy_skald::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use bevy_skald::dialogue::{Manner, Memory, PersonFact, Persona, Turn};
@@ -23,6 +25,8 @@ pub struct GenerateArgs {
 enum What {
     /// An NPC's answer, streamed.
     Dialogue(DialogueArgs),
+    /// What any model says, streamed: a text that goes on, an answer in a conversation, or a value of a given form.
+    Text(text::TextArgs),
 }
 
 #[derive(Args)]
@@ -54,7 +58,13 @@ struct DialogueArgs {
 }
 
 pub fn run(args: &GenerateArgs, common: &Common) -> Result<()> {
-    let What::Dialogue(args) = &args.what;
+    match &args.what {
+        What::Dialogue(args) => dialogue(args, common),
+        What::Text(args) => text::run(args, common),
+    }
+}
+
+fn dialogue(args: &DialogueArgs, common: &Common) -> Result<()> {
     common.device.parse::<bevy_skald::nn::DeviceChoice>()?.open()?;
     let file = args.persona.display().to_string();
     let persona = Persona::from_bytes(&read_limited(&args.persona, 1 << 20, "read the persona")?, &file)?;

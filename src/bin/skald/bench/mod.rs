@@ -36,7 +36,7 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
     }
 }
 
-fn range(holds: bool, field: &str, range: &str) -> Result<()> {
+pub fn range(holds: bool, field: &str, range: &str) -> Result<()> {
     let error = || Error::config("options", field, "the value is out of range", format!("choose {range}"));
     if holds { Ok(()) } else { Err(error()) }
 }
