@@ -117,6 +117,15 @@ pub fn read(dir: &Path) -> Result<(ModelConfig, Weights, Option<Card>)> {
     Ok((config.into(), weights, None))
 }
 
+/// A model laid out for decoding; a GGUF file's blocks stay as they are.
+pub fn decoder(model: &Path) -> Result<Decoder> {
+    if is_gguf(model) {
+        return Decoder::from_gguf(&GgufFile::open(model)?);
+    }
+    let (config, weights, _) = read(model)?;
+    Decoder::new(&config, &weights)
+}
+
 /// A file, then, and no directory.
 fn is_gguf(model: &Path) -> bool {
     model.is_file() || model.extension().is_some_and(|end| end == "gguf")
@@ -189,8 +198,7 @@ fn weighs(file: &str) -> bool {
 }
 
 fn logits(model: &Path, tokens: &[u32], greedy: Option<usize>) -> Result<Value> {
-    let (config, weights, _) = read(model)?;
-    let decoder = Decoder::new(&config, &weights)?;
+    let decoder = decoder(model)?;
     let (mut cache, mut scratch, mut logits) = (decoder.cache(), Scratch::default(), Vec::new());
     let mut feed = |tokens: &[u32]| -> Result<Vec<f32>> {
         let row = Row { cache: &mut cache, tokens, logits: &mut logits, all: false, adapter: None };

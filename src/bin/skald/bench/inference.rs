@@ -2,14 +2,13 @@
 
 use super::range;
 use crate::Common;
-use bevy_skald::model::gguf::GgufFile;
 use bevy_skald::model::{Decoder, KvCache, Row, Scratch};
 use bevy_skald::seed::Seed;
 use bevy_skald::{Error, Result};
 use clap::Args;
 use rayon::ThreadPoolBuilder;
 use serde_json::{Map, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Its options.
@@ -29,21 +28,12 @@ pub struct InferenceArgs {
     batch: Vec<usize>,
 }
 
-/// Lays a model out for decoding.
-pub fn decoder(path: &Path) -> Result<Decoder> {
-    if path.is_file() {
-        return Decoder::from_gguf(&GgufFile::open(path)?);
-    }
-    let (config, weights, _) = crate::model::read(path)?;
-    Decoder::new(&config, &weights)
-}
-
 pub fn run(args: &InferenceArgs, common: &Common) -> Result<()> {
     range((1..=1 << 17).contains(&args.prefill), "--prefill", "1 to 131072")?;
     range((1..=1 << 17).contains(&args.decode), "--decode", "1 to 131072")?;
     range(args.batch.iter().all(|n| (1..=1024).contains(n)), "--batch", "1 to 1024 each")?;
     let loading = Instant::now();
-    let decoder = decoder(&args.model)?;
+    let decoder = crate::model::decoder(&args.model)?;
     let load_ms = 1000.0 * loading.elapsed().as_secs_f64();
     let threads = common.threads.max(1);
     let pool = ThreadPoolBuilder::new().num_threads(threads).build();
