@@ -86,7 +86,7 @@ impl Grammar {
             remedy: "use a model with an end-of-text token".into(),
         })?;
         let grammar = match form {
-            Form::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema.clone()),
+            Form::JsonSchema(schema) => TopLevelGrammar::from_json_schema(spaced(schema.clone())),
             Form::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Form::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
         };
@@ -102,6 +102,16 @@ impl Grammar {
         let end = vocabulary.0.tok_env().tok_trie().eos_token();
         Ok(Self { matcher, end, rule, failed: None })
     }
+}
+
+/// A schema that says how its JSON is spaced: as people write it on a line, where it does not say so itself. A model that may
+/// put any space anywhere may never come to an end.
+fn spaced(mut schema: serde_json::Value) -> serde_json::Value {
+    if let Some(schema) = schema.as_object_mut() {
+        let spaces = serde_json::json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+        schema.entry("x-guidance").or_insert(spaces);
+    }
+    schema
 }
 
 impl Constraint for Grammar {

@@ -37,7 +37,7 @@ pub use environment::{ENVIRONMENT, Environment, record_start};
 pub use fit::{Fit, RunSetup};
 pub use objective::Objective;
 pub use packing::{Batch, PackedRow, pack};
-pub use pairs::Pairs;
+pub use pairs::{Pairs, Rehearsed};
 pub use privacy::{Accountant, PrivacyConfig, PrivacyUnit, noise_for};
 pub use private::PrivacyState;
 pub use progress::{Fitted, Progress, Stage};

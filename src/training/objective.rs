@@ -19,6 +19,10 @@ pub enum Objective {
         /// making both answers unlikely (Pang et al. 2024).
         #[serde(default)]
         likelihood: f32,
+        /// How much the negative log-likelihood of each token of what is rehearsed beside the pairs counts, where something
+        /// is (a corpus among the data): it keeps the language where it is.
+        #[serde(default)]
+        rehearsal: f32,
     },
 }
 
@@ -31,18 +35,19 @@ impl Objective {
     pub(super) fn rules(&self) -> Vec<(&'static str, bool, &'static str)> {
         match *self {
             Self::Likelihood => Vec::new(),
-            Self::Preference { beta, likelihood } => vec![
+            Self::Preference { beta, likelihood, rehearsal } => vec![
                 ("objective.beta", beta > 0.0 && beta <= 100.0, "above 0, at most 100"),
                 ("objective.likelihood", (0.0..=100.0).contains(&likelihood), "0 to 100"),
+                ("objective.rehearsal", (0.0..=100.0).contains(&rehearsal), "0 to 100"),
             ],
         }
     }
 
-    /// By what a sum of losses is divided: the weight of all tokens, or the number of pairs.
+    /// By what a sum of losses is divided: the weight of all tokens, or the number of pairs (1 where there is none).
     pub(super) fn weight(&self, rows: &[PackedRow]) -> f64 {
         match self {
             Self::Likelihood => rows.iter().map(PackedRow::weight).sum(),
-            Self::Preference { .. } => rows.iter().map(|row| row.pairs().len() as f64).sum(),
+            Self::Preference { .. } => rows.iter().map(|row| row.pairs().len() as f64).sum::<f64>().max(1.0),
         }
     }
 
@@ -50,14 +55,23 @@ impl Objective {
     /// tokens, one row after the other.
     pub(super) fn judge(&self, rows: &[PackedRow], nll: &[f32], weights: &[f32]) -> (LossSum, Vec<f32>) {
         let mut sum = LossSum::default();
-        let Self::Preference { beta, likelihood } = *self else {
+        let Self::Preference { beta, likelihood, rehearsal } = *self else {
             for (nll, weight) in nll.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
                 sum.nats += f64::from(*nll) * f64::from(*weight);
                 sum.weight += f64::from(*weight);
             }
             return (sum, weights.to_vec());
         };
-        let mut slopes = vec![0.0; nll.len()];
+        // What belongs to no pair is rehearsed.
+        let mut slopes: Vec<f32> = weights.iter().map(|weight| rehearsal * weight.max(0.0)).collect();
+        for (row, slopes) in rows.iter().zip(slopes.chunks_mut((nll.len() / rows.len().max(1)).max(1))) {
+            for pair in row.pairs() {
+                slopes[pair.chosen.clone()].fill(0.0);
+                slopes[pair.rejected.clone()].fill(0.0);
+            }
+        }
+        sum.nats +=
+            nll.iter().zip(&slopes).map(|(nll, slope)| f64::from(*nll) * f64::from(*slope)).sum::<f64>();
         let length = nll.len() / rows.len().max(1);
         for (n, pair) in
             rows.iter().enumerate().flat_map(|(n, row)| row.pairs().iter().map(move |pair| (n, pair)))
@@ -104,7 +118,8 @@ mod tests {
                 Some(Rejected { ids: vec![first, first + 1, 9, 8], loss: vec![0.0, 0.0, 1.0, 1.0], margin });
             sample
         };
-        pack([pair(0, 0.5), pair(20, -1.0), pair(40, 0.0)].into_iter(), 16)
+        let rehearsed = Sample::new(vec![1, 2, 3, 4], vec![0.0, 0.1, 1.0, 1.0]);
+        pack([pair(0, 0.5), rehearsed, pair(20, -1.0), pair(40, 0.0)].into_iter(), 16)
     }
 
     #[test]
@@ -113,7 +128,9 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.pairs().len()).sum::<usize>(), 3);
         let weights: Vec<f32> = rows.iter().flat_map(|row| row.weights().iter().copied()).collect();
         let nll: Vec<f32> = (0..weights.len()).map(|i| 0.3 + 0.1 * (i % 7) as f32).collect();
-        for objective in [Objective::Likelihood, Objective::Preference { beta: 0.7, likelihood: 0.4 }] {
+        for objective in
+            [Objective::Likelihood, Objective::Preference { beta: 0.7, likelihood: 0.4, rehearsal: 0.3 }]
+        {
             let (_, slopes) = objective.judge(&rows, &nll, &weights);
             for at in 0..nll.len() {
                 let loss = |delta: f32| {
@@ -129,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_pair_that_the_reference_ranks_alike_is_half_right_and_one_that_gained_is_right() {
-        let objective = Objective::Preference { beta: 0.1, likelihood: 0.0 };
+        let objective = Objective::Preference { beta: 0.1, likelihood: 0.0, rehearsal: 0.0 };
         let rows = rows();
         let weights: Vec<f32> = rows.iter().flat_map(|row| row.weights().iter().copied()).collect();
         // Three tokens chosen, two rejected: all at 1 nat, the other is one nat ahead.

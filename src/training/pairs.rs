@@ -63,6 +63,49 @@ impl Pairs {
     }
 }
 
+/// Pairs, and what is rehearsed beside them ([`super::Objective::Preference`]'s `rehearsal`). The pairs come first.
+pub struct Rehearsed {
+    /// The pairs.
+    pub pairs: Pairs,
+    /// What the model is to remember.
+    pub corpus: Box<dyn SampleSource>,
+}
+
+impl SampleSource for Rehearsed {
+    fn len(&self) -> usize {
+        self.pairs.len() + self.corpus.len()
+    }
+
+    fn sample(&self, index: usize, noise: &mut Stream) -> Sample {
+        match index.checked_sub(self.pairs.len()) {
+            None => self.pairs.sample(index, noise),
+            Some(index) => self.corpus.sample(index, noise),
+        }
+    }
+
+    fn fixed(&self, index: usize) -> Sample {
+        match index.checked_sub(self.pairs.len()) {
+            None => self.pairs.fixed(index),
+            Some(index) => self.corpus.fixed(index),
+        }
+    }
+
+    fn player(&self, index: usize) -> Option<&str> {
+        match index.checked_sub(self.pairs.len()) {
+            None => self.pairs.player(index),
+            Some(index) => self.corpus.player(index),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.corpus.check()
+    }
+
+    fn hash(&self) -> String {
+        format!("{} {}", self.pairs.hash(), self.corpus.hash())
+    }
+}
+
 /// Asks the reference about each pair; a row holds one.
 fn take_margins(network: &Network, samples: &mut [Sample], length: usize, buffers: &mut Pool) {
     let rows: Vec<_> = samples.iter().flat_map(|sample| pack([sample.clone()].into_iter(), length)).collect();
@@ -142,7 +185,7 @@ mod tests {
             let samples = pairs(&tokenizer, count, seed);
             Box::new(Pairs::new(samples, (&config, &base), 16, 2, "test").unwrap())
         };
-        let objective = Objective::Preference { beta: 0.5, likelihood: 0.1 };
+        let objective = Objective::Preference { beta: 0.5, likelihood: 0.1, rehearsal: 0.0 };
         let training = TrainingConfig {
             model: None,
             base: Some("base".into()),

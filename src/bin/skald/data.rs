@@ -13,7 +13,8 @@ const VILLAGE: &str = include_str!("../../../assets/worlds/village.world.ron");
 /// [`Preferences::new`].
 pub fn preferences(paths: &[PathBuf], least: usize, seed: Seed) -> Result<Preferences> {
     let (mut picks, mut recorded) = (Vec::new(), Vec::new());
-    for path in paths {
+    // Folders are corpora.
+    for path in paths.iter().filter(|path| !path.is_dir()) {
         if !Store::is_at(path)? {
             picks.extend(read_picks(path)?);
             continue;

@@ -5,15 +5,17 @@
 
 use crate::progress::Screen;
 use crate::{Common, Ended};
-use bevy_skald::dialogue::{DialogueTraining, Preferences, preference_samples};
+use bevy_skald::dialogue::{
+    DialogueData, DialogueTraining, Preferences, data_sets, preference_samples, read_talks,
+};
 use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
 use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
 use bevy_skald::training::{
-    Claim, DataNotes, DataSets, DataSource, Fit, HoldOut, Objective, Pairs, RunSetup, SampleSource, Shares,
-    SplitMethod, TextCorpus, TextSets, TrainingConfig,
+    Claim, DataNotes, DataSets, DataSource, Fit, HoldOut, Objective, Pairs, Rehearsed, RunSetup,
+    SampleSource, Shares, SplitMethod, TextCorpus, TextSets, TrainingConfig,
 };
 use bevy_skald::{Error, Result};
 use clap::{Args, ValueEnum};
@@ -200,7 +202,19 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
         details: serde_json::json!({ "players": players, "undecided_lines": undecided }),
         ..sources(args)?
     };
-    let data = DataSets { train: Box::new(train), validation: Box::new(validation) };
+    let validation = Box::new(validation);
+    let (corpora, _): (Vec<PathBuf>, Vec<PathBuf>) =
+        args.data.iter().cloned().partition(|path| path.is_dir());
+    let data = if corpora.is_empty() {
+        DataSets { train: Box::new(train), validation }
+    } else {
+        let (corpus, _) = read_talks(&corpora)?;
+        let corpus =
+            data_sets(&corpus, Vec::new(), &Arc::new(tokenizer.clone()), &DialogueData::default(), false)?
+                .0
+                .train;
+        DataSets { train: Box::new(Rehearsed { pairs: train, corpus }), validation }
+    };
     let card = Card { provenance: Card::new("dialogue").provenance, ..card };
     let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)), notes };
     Ok(Prepared { setup, bytes_a_token: None, claim })
