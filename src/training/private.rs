@@ -1,4 +1,4 @@
-//! Training that hides each player (DP-SGD; Abadi et al. 2016, with the user as the unit, as McMahan et al. 2018 have it): each
+//! Training that hides each player (DP-SGD; Abadi et al. 2016, with the user as the unit, as `McMahan` et al. 2018 have it): each
 //! step draws every player on their own, clips the gradient of all that a drawn player did, and adds normal noise.
 //!
 //! What no player did (the written corpus) is learned as ever. The guarantee is for the weights and for the players of the

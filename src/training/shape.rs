@@ -14,7 +14,7 @@ pub enum Architecture {
     Qwen2,
     /// A transformer as Qwen3's: Llama's with an `RMSNorm` on each head's queries and keys.
     Qwen3,
-    /// A transformer as GPT-2's: layer norms, learned positions, exact GELU as nanoGPT has it (a base of OpenAI's keeps its
+    /// A transformer as GPT-2's: layer norms, learned positions, exact GELU as nanoGPT has it (a base of `OpenAI`'s keeps its
     /// approximation).
     Gpt2 {
         /// Whether layers and norms have biases (nanoGPT's `bias`).

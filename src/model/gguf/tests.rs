@@ -237,7 +237,7 @@ fn damage_is_one_clear_error() {
     assert!(error(&with(4, &[1])).contains("version of GGUF is 1"));
     assert!(error(&with(4, &[0, 0, 0, 3])).contains("big-endian"));
     assert!(error(&with(16, &[255; 8])).contains("values of metadata"));
-    assert!(error(&with(find("h\u{e9}llo".as_bytes()) + 1, &[b'x'])).contains("UTF-8"));
+    assert!(error(&with(find("h\u{e9}llo".as_bytes()) + 1, b"x")).contains("UTF-8"));
     assert!(error(&with(find(b"a.bool") + 10, &[2])).contains("a.bool"));
     assert!(error(&with(find(b"b.texts") + 11, &[0, 0, 0, 0, 0, 0, 0, 1])).contains("b.texts"));
     assert!(error(&with(find(b"b.texts") + 11, &[9])).contains("b.texts"));

@@ -331,7 +331,7 @@ pub(super) fn weight(tile: &Tile<'_>, o: usize, i: usize) -> f32 {
     let whole = |at: usize| byte(at + i % BLOCK / 4 * 128 + 4 * o + i % 4);
     let half = |at: usize| {
         let byte = byte(at + i % BLOCK / 8 * 128 + 4 * o + i % 4);
-        if i / 4 % 2 == 0 { byte & 15 } else { byte >> 4 }
+        if (i / 4).is_multiple_of(2) { byte & 15 } else { byte >> 4 }
     };
     match tile.format {
         Format::F32 => f32_at(4 * o),
