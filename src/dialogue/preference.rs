@@ -84,7 +84,7 @@ pub struct Preferences {
 
 impl Preferences {
     /// Holds out a fifth of the players and designers, at least one, and pairs the lines of each part
-    /// ([`preference_pairs`]). `recorded` carries each exchange with the name of its session. Fails when all are of one.
+    /// on its own. `recorded` carries each exchange with the name of its session. Fails when all are of one.
     pub fn new(
         recorded: &[(String, RecordedExchange)],
         picks: Vec<PreferencePair>,
