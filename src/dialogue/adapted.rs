@@ -46,6 +46,7 @@ pub(super) struct KnownAdapters(HashMap<PathBuf, Known>);
 pub(super) struct Adapters<'w> {
     known: ResMut<'w, KnownAdapters>,
     loaded: Res<'w, Assets<AdapterAsset>>,
+    pub(super) assets: Res<'w, AssetServer>,
 }
 
 pub(super) fn build(app: &mut App) {
@@ -58,20 +59,19 @@ impl Adapters<'_> {
         &mut self,
         adapter: &NpcAdapter,
         model: &LoadedModel,
-        assets: &AssetServer,
     ) -> Result<Option<Arc<LoadedAdapter>>, ()> {
         let directory = &adapter.directory;
         let known = self.known.0.entry(directory.clone()).or_insert_with(|| {
             let directory = directory.clone();
             let read = async move { Ok::<_, Error>(AdapterAsset(Adapter::load(&directory)?)) };
-            Known { handle: assets.add_async(read), laid: None }
+            Known { handle: self.assets.add_async(read), laid: None }
         });
         if let Some((generation, laid)) = &known.laid
             && *generation == model.generation
         {
             return Ok(laid.clone());
         }
-        let laid = match (self.loaded.get(&known.handle), assets.get_load_state(&known.handle)) {
+        let laid = match (self.loaded.get(&known.handle), self.assets.get_load_state(&known.handle)) {
             (Some(asset), _) => model.adapter(&asset.0).map_err(|e| e.to_string()),
             (None, Some(LoadState::Failed(reason))) => Err(reason.to_string()),
             _ => return Err(()),

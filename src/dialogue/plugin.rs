@@ -207,7 +207,6 @@ fn dispatch_lines(
     model: Res<DialogueModel>,
     config: Res<DialogueConfig>,
     worker: Res<ComputeWorker>,
-    assets: Res<AssetServer>,
     clocks: (Res<Time>, Option<Res<Time<Real>>>),
     mut ends: Ends,
 ) {
@@ -224,7 +223,7 @@ fn dispatch_lines(
         let waits = talk.ticket.is_none() && !busy.contains(&talk.npc);
         busy.push(talk.npc);
         if waits {
-            if let Some(LoadState::Failed(reason)) = assets.get_load_state(&npc.handle) {
+            if let Some(LoadState::Failed(reason)) = adapters.assets.get_load_state(&npc.handle) {
                 late.push((at, Error::backend("loading the persona", reason.to_string())));
                 continue;
             }
@@ -234,8 +233,8 @@ fn dispatch_lines(
                 continue;
             }
             let own = adapter.zip(voices.model(&model, &models));
-            let own = own.map(|(adapter, model)| adapters.of(adapter, model, &assets)).transpose();
-            match (persona, voices.ready(&model, &models, &assets), own) {
+            let own = own.map(|(adapter, model)| adapters.of(adapter, model)).transpose();
+            match (persona, voices.ready(&model, &models, &adapters.assets), own) {
                 (Some(persona), Ok(true), Ok(own)) => {
                     let world = facts.world(talk.player);
                     talk.player_name.clone_from(&world.player.name);

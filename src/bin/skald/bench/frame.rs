@@ -148,7 +148,7 @@ fn training(args: &FrameArgs, config: &Path, app: &mut App, common: &Common) -> 
     let (start, mut resting) = (Instant::now(), false);
     let (from, mut on_for) = (state(app).map_or(0, |(_, step)| step), Duration::ZERO);
     while start.elapsed().as_secs_f64() < args.seconds {
-        let rest = (start.elapsed().as_secs_f64() / STRETCH.as_secs_f64()) as u64 % 2 == 0;
+        let rest = ((start.elapsed().as_secs_f64() / STRETCH.as_secs_f64()) as u64).is_multiple_of(2);
         if rest != resting {
             resting = rest;
             if rest {
