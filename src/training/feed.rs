@@ -18,6 +18,11 @@ fn block(length: usize) -> usize {
     (BLOCK_TOKENS / length.max(1)).max(1)
 }
 
+fn nothing_counts(set: &str, remedy: &str) -> Error {
+    let reason = "no token counts for the loss".into();
+    Error::Data { source_name: set.into(), reason, remedy: remedy.into() }
+}
+
 /// Which rows a step learns.
 pub(super) struct Feed {
     seed: Seed,
@@ -68,11 +73,10 @@ impl Feed {
         // A later part of an epoch may have nothing that counts; all of it may not.
         let one = self.public.len() <= block(self.shape[1]);
         if rows.is_empty() && one {
-            return Err(Error::Data {
-                source_name: "training set".into(),
-                reason: "no token counts for the loss".into(),
-                remedy: "give samples of two tokens or more with a weight above 0".into(),
-            });
+            return Err(nothing_counts(
+                "training set",
+                "give samples of two tokens or more with a weight above 0",
+            ));
         }
         Ok(rows)
     }
@@ -95,11 +99,10 @@ impl Feed {
                 self.rows = self.pack(source, standing)?;
                 empty = if self.rows.is_empty() { empty + 1 } else { 0 };
                 if empty > blocks {
-                    return Err(Error::Data {
-                        source_name: "training set".into(),
-                        reason: "no token counts for the loss".into(),
-                        remedy: "give samples of two tokens or more with a weight above 0".into(),
-                    });
+                    return Err(nothing_counts(
+                        "training set",
+                        "give samples of two tokens or more with a weight above 0",
+                    ));
                 }
                 continue;
             }
@@ -161,11 +164,7 @@ impl Held {
         let mut held = Self { length, samples: source.len(), part: 0, rows: Vec::new() };
         held.load(source, 0)?;
         if held.rows.is_empty() {
-            return Err(Error::Data {
-                source_name: "validation set".into(),
-                reason: "no token counts for the loss".into(),
-                remedy: "give more data".into(),
-            });
+            return Err(nothing_counts("validation set", "give more data"));
         }
         Ok(held)
     }

@@ -203,8 +203,7 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
         ..sources(args)?
     };
     let validation = Box::new(validation);
-    let (corpora, _): (Vec<PathBuf>, Vec<PathBuf>) =
-        args.data.iter().cloned().partition(|path| path.is_dir());
+    let corpora: Vec<PathBuf> = args.data.iter().filter(|path| path.is_dir()).cloned().collect();
     let data = if corpora.is_empty() {
         DataSets { train: Box::new(train), validation }
     } else {

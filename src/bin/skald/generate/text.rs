@@ -9,6 +9,7 @@ use bevy_skald::text::Message;
 use bevy_skald::{Error, Result};
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,21 +104,22 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
     let threads = rayon::ThreadPoolBuilder::new().num_threads(common.threads.max(1)).build();
     let threads = threads.map_err(|e| Error::backend("starting the threads", e))?;
     let mut scheduler = Scheduler::new(Arc::clone(&model), SchedulerConfig::default());
-    let mut ids = Vec::new();
+    let mut places = BTreeMap::new();
     for n in 0..args.count {
         let grammar = form.as_ref().map(|form| Grammar::new(&model, form)).transpose()?;
-        ids.push(scheduler.submit(Request {
+        let id = scheduler.submit(Request {
             prompt: prompt.clone(),
             sampling: sampling.clone(),
             seed: common.seed().derive_index(n as u64),
             constraint: grammar.map(|grammar| Box::new(grammar) as _),
             priority: 0,
             adapter: adapter.clone(),
-        }));
+        });
+        places.insert(id, n);
     }
     let start = Instant::now();
     let answer = || Answer { text: String::new(), tokens: 0, finish: None };
-    let mut answers: Vec<Answer> = ids.iter().map(|_| answer()).collect();
+    let mut answers: Vec<Answer> = (0..args.count).map(|_| answer()).collect();
     let mut told = 0;
     while told < answers.len() {
         let mut outputs = Vec::new();
@@ -125,14 +127,14 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
         for output in outputs {
             match output {
                 Output::Delta { id, text } => {
-                    let n = ids.iter().position(|known| *known == id).unwrap_or_default();
+                    let Some(&n) = places.get(&id) else { continue };
                     if args.count == 1 {
                         delta(&text, common);
                     }
                     answers[n].text += &text;
                 }
                 Output::Finished { id, finish, tokens, .. } => {
-                    let n = ids.iter().position(|known| *known == id).unwrap_or_default();
+                    let Some(&n) = places.get(&id) else { continue };
                     (answers[n].finish, answers[n].tokens) = (Some(finish), tokens);
                 }
                 Output::Failed { error, .. } => return Err(error),
