@@ -24,7 +24,7 @@ pub use adapter::Adapter;
 pub use base::Base;
 pub use checkpoint::{CARD, Card, Checkpoint, FILES, Provenance};
 pub use config::{Activation, Family, TransformerConfig};
-pub use decoder::{Decoder, KvCache, LoadedAdapter, Row, Scratch};
+pub use decoder::{Decoder, KvCache, KvPage, KvType, LoadedAdapter, Row, Scratch};
 pub use hugging_face::{weights_from_bytes, weights_from_dir, weights_to_files};
 pub use model_config::{ModelConfig, RecurrentConfig};
 pub use network::{Dropout, LoraConfig, Network, Packed};

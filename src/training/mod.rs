@@ -24,6 +24,7 @@ mod shape;
 mod source;
 mod split;
 mod state;
+mod taste;
 mod tensorboard;
 mod text_source;
 mod tokens;

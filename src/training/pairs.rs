@@ -2,6 +2,7 @@
 
 use super::packing::{pack, packed};
 use super::source::{Sample, SampleSource};
+use super::taste::Taste;
 use crate::error::{Error, Result};
 use crate::model::{Dropout, ModelConfig, Network, Weights};
 use crate::nn::tape::{Pool, Tape};
@@ -63,12 +64,25 @@ impl Pairs {
     }
 }
 
-/// Pairs, and what is rehearsed beside them ([`super::Objective::Preference`]'s `rehearsal`). The pairs come first.
+/// Pairs, and what is rehearsed beside them ([`super::Objective::Preference`]'s `rehearsal`), which counts by how well it
+/// would be liked ([`Taste`]). The pairs come first.
 pub struct Rehearsed {
-    /// The pairs.
-    pub pairs: Pairs,
-    /// What the model is to remember.
-    pub corpus: Box<dyn SampleSource>,
+    pairs: Pairs,
+    corpus: Box<dyn SampleSource>,
+    taste: Taste,
+}
+
+impl Rehearsed {
+    /// Pairs, and what the model is to remember.
+    pub fn new(pairs: Pairs, corpus: Box<dyn SampleSource>) -> Self {
+        let taste = Taste::of(&pairs.samples);
+        Self { pairs, corpus, taste }
+    }
+
+    fn liked(&self, mut sample: Sample) -> Sample {
+        self.taste.apply(&mut sample);
+        sample
+    }
 }
 
 impl SampleSource for Rehearsed {
@@ -79,14 +93,14 @@ impl SampleSource for Rehearsed {
     fn sample(&self, index: usize, noise: &mut Stream) -> Sample {
         match index.checked_sub(self.pairs.len()) {
             None => self.pairs.sample(index, noise),
-            Some(index) => self.corpus.sample(index, noise),
+            Some(index) => self.liked(self.corpus.sample(index, noise)),
         }
     }
 
     fn fixed(&self, index: usize) -> Sample {
         match index.checked_sub(self.pairs.len()) {
             None => self.pairs.fixed(index),
-            Some(index) => self.corpus.fixed(index),
+            Some(index) => self.liked(self.corpus.fixed(index)),
         }
     }
 

@@ -212,7 +212,7 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
             data_sets(&corpus, Vec::new(), &Arc::new(tokenizer.clone()), &DialogueData::default(), false)?
                 .0
                 .train;
-        DataSets { train: Box::new(Rehearsed { pairs: train, corpus }), validation }
+        DataSets { train: Box::new(Rehearsed::new(train, corpus)), validation }
     };
     let card = Card { provenance: Card::new("dialogue").provenance, ..card };
     let setup = RunSetup { config, tokenizer, data, card, base: Some((shape, weights)), notes };

@@ -5,18 +5,20 @@
 //! are bit-identical alone, in any batch, and with the prompt in chunks of any size.
 
 mod adapted;
+mod cache;
 mod linear;
 mod recurrent;
 mod transformer;
 
 pub use adapted::LoadedAdapter;
+use cache::Shape;
+pub use cache::{KvCache, KvPage, KvType};
 use linear::{Linear, Source};
 
 use super::gguf::GgufFile;
 use super::model_config::ModelConfig;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::nn::kernels::attention::POSITIONS;
 use crate::nn::kernels::panels::{Activations, PanelMatrix};
 
 /// The inference network. Immutable. Weights stand in memory as they are stored: f32, halves, or ggml's blocks.
@@ -31,45 +33,6 @@ pub struct Decoder {
 enum Body {
     Transformer(Box<transformer::Body>),
     Recurrent(recurrent::Body),
-}
-
-/// What a model remembers of a sequence: keys and values, or the states of a recurrent network. Grows as needed, up to
-/// the model's context.
-#[derive(Clone, Debug)]
-pub struct KvCache {
-    /// Keys in blocks and values `[position, width]`, or states and cells, both `[position, width]`, for each layer.
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
-    /// Whether these are keys.
-    blocks: bool,
-    width: usize,
-    length: usize,
-}
-
-impl KvCache {
-    /// How many tokens it holds.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Forgets all but the first `length` tokens.
-    pub fn truncate(&mut self, length: usize) {
-        self.length = self.length.min(length);
-        for (keys, values) in &mut self.layers {
-            let kept = if self.blocks { self.length.next_multiple_of(POSITIONS) } else { self.length };
-            keys.truncate(kept * self.width);
-            values.truncate(self.length * self.width);
-        }
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|(keys, values)| (keys.len() + values.len()) * size_of::<f32>()).sum()
-    }
 }
 
 /// One sequence's part of a step.
@@ -168,21 +131,27 @@ impl Decoder {
         self.config.context()
     }
 
-    /// An empty cache.
+    /// An empty cache of 32-bit numbers.
     pub fn cache(&self) -> KvCache {
-        let (layers, width) = self.cache_shape();
-        let blocks = matches!(self.config, ModelConfig::Transformer(_));
-        KvCache { layers: vec![(Vec::new(), Vec::new()); layers], blocks, width, length: 0 }
+        self.cache_of(KvType::F32)
     }
 
-    /// Layers, and numbers a position.
-    fn cache_shape(&self) -> (usize, usize) {
-        match &self.config {
-            ModelConfig::Transformer(config) => {
-                (config.num_hidden_layers, config.num_key_value_heads * config.head_dim)
-            }
-            ModelConfig::Recurrent(config) => (config.num_hidden_layers, config.hidden_size),
-        }
+    /// An empty cache.
+    pub fn cache_of(&self, kind: KvType) -> KvCache {
+        KvCache::new(match &self.config {
+            ModelConfig::Transformer(config) => Shape {
+                layers: config.num_hidden_layers,
+                heads: config.num_key_value_heads,
+                size: config.head_dim,
+                kind,
+            },
+            ModelConfig::Recurrent(config) => Shape {
+                layers: config.num_hidden_layers,
+                heads: 1,
+                size: config.hidden_size,
+                kind: KvType::F32,
+            },
+        })
     }
 
     /// One step: feeds each row's tokens. On an error no cache has changed.
@@ -196,13 +165,14 @@ impl Decoder {
         for (token, x) in tokens().zip(s.x.chunks_exact_mut(width)) {
             self.embedding.row(*token as usize, x);
         }
+        rows.iter_mut().for_each(|row| row.cache.reserve(row.tokens.len()));
         match &self.body {
             Body::Transformer(body) => body.forward(rows, s),
             Body::Recurrent(body) => body.forward(rows, s),
         }
         self.logits(rows, s);
         for row in rows {
-            row.cache.length += row.tokens.len();
+            row.cache.grow(row.tokens.len());
         }
         Ok(())
     }
@@ -222,12 +192,12 @@ impl Decoder {
                 let reason = format!("the token {token} is not in the vocabulary of {vocab}");
                 return Err(Error::config("request", "tokens", reason, "use the model's own tokenizer"));
             }
-            let needed = row.cache.length + row.tokens.len();
+            let needed = row.cache.len() + row.tokens.len();
             if needed > context {
                 let reason = format!("{needed} tokens do not fit the context of {context}");
                 return Err(Error::config("request", "tokens", reason, "shorten the prompt"));
             }
-            if (row.cache.layers.len(), row.cache.width) != self.cache_shape() {
+            if row.cache.shape() != self.cache_of(row.cache.shape().kind).shape() {
                 let reason = "the cache belongs to a model of another shape";
                 return Err(Error::config("request", "cache", reason, "make it with this model"));
             }
@@ -328,10 +298,39 @@ mod tests {
                 logits.clone()
             };
             feed(&mut cache, &tokens);
-            let bytes = cache.bytes();
+            let (bytes, whole) = (cache.bytes(), cache.clone());
             cache.truncate(10);
             assert_eq!((cache.len(), cache.bytes()), (10, bytes / 2));
             assert_eq!(feed(&mut cache, &tokens[10..]), alone(&decoder, &tokens, 20));
+            // The clone shares pages, and what is fed to one does not change the other.
+            cache.truncate(4);
+            feed(&mut cache, &tokens[..7]);
+            let (mut branch, page) = (decoder.cache(), whole.full_page(0).unwrap());
+            assert!(branch.adopt(&page) && !cache.adopt(&page) && whole.full_page(1).is_none());
+            assert_eq!(feed(&mut branch, &tokens[16..]), alone(&decoder, &tokens, 20));
+            let page = whole.page_from_bytes(&KvCache::page_to_bytes(&page)).unwrap();
+            let mut read = decoder.cache();
+            assert!(read.adopt(&page) && whole.page_from_bytes(&[0; 12]).is_none());
+            assert_eq!(feed(&mut read, &tokens[16..]), alone(&decoder, &tokens, 20));
+        }
+    }
+
+    #[test]
+    fn halves_are_near_and_do_not_depend_on_chunks() {
+        let tokens = tokens(3, 40);
+        for decoder in decoders() {
+            let halves = |chunk: usize| {
+                let (mut cache, mut logits) = (decoder.cache_of(KvType::F16), Vec::new());
+                for tokens in tokens.chunks(chunk) {
+                    let row =
+                        Row { cache: &mut cache, tokens, logits: &mut logits, all: false, adapter: None };
+                    decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
+                }
+                logits
+            };
+            let (one, exact) = (halves(1), alone(&decoder, &tokens, 40));
+            assert_eq!(one, halves(40));
+            assert!(one.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 0.02));
         }
     }
 

@@ -48,9 +48,8 @@ impl Body {
             for t in 0..longest {
                 s.x.clear();
                 for row in rows.iter().filter(|row| t < row.tokens.len()) {
-                    let states = &row.cache.layers[n].0;
-                    match states.len().checked_sub(w) {
-                        Some(last) => s.x.extend_from_slice(&states[last..]),
+                    match (row.cache.len() + t).checked_sub(1) {
+                        Some(last) => s.x.extend_from_slice(row.cache.state(n, last)[0]),
                         None => s.x.resize(s.x.len() + w, 0.0),
                     }
                 }
@@ -60,9 +59,14 @@ impl Body {
                     if t < row.tokens.len() {
                         let (x, u) = (&s.q[(at + t) * g..][..g], &s.k[turn * g..][..g]);
                         let out = &mut s.normed[(at + t) * w..][..w];
-                        let (states, cells) = &mut row.cache.layers[n];
-                        self.step(x, u, &s.x[turn * w..][..w], cells, out);
-                        states.extend_from_slice(out);
+                        let position = row.cache.len() + t;
+                        s.gate.clear();
+                        match position.checked_sub(1) {
+                            Some(last) => s.gate.extend_from_slice(row.cache.state(n, last)[1]),
+                            None => s.gate.resize(w, 0.0),
+                        }
+                        self.step(x, u, &s.x[turn * w..][..w], &mut s.gate, out);
+                        row.cache.set_state(n, position, out, &s.gate);
                         turn += 1;
                     }
                     at += row.tokens.len();
@@ -72,17 +76,8 @@ impl Body {
     }
 
     /// One token of one sequence: `x` and `u` are what input and state give to the gates, biases included.
-    fn step(&self, x: &[f32], u: &[f32], before: &[f32], cells: &mut Vec<f32>, out: &mut [f32]) {
+    fn step(&self, x: &[f32], u: &[f32], before: &[f32], cells: &mut [f32], out: &mut [f32]) {
         let w = self.width;
-        if self.cell == Cell::Lstm {
-            let last = cells.len().checked_sub(w);
-            cells.resize(cells.len() + w, 0.0);
-            if let Some(last) = last {
-                cells.copy_within(last..last + w, last + w);
-            }
-        }
-        let at = cells.len().saturating_sub(w);
-        let cells = &mut cells[at..];
         vectorized(
             #[inline(always)]
             || match self.cell {

@@ -1,10 +1,10 @@
 //! The layers of a transformer.
 
 use super::adapted::{self, Part};
-use super::{Linear, Row, Scratch, Source, add};
+use super::{KvCache, Linear, Row, Scratch, Source, add};
 use crate::error::Result;
 use crate::model::config::{Activation, TransformerConfig};
-use crate::nn::kernels::attention::{Cache, Query, attend, push_keys};
+use crate::nn::kernels::attention::{Query, attend};
 use crate::nn::kernels::{dot, erf, sigmoid, sum, tanh, vectorized};
 use rayon::prelude::*;
 
@@ -100,7 +100,7 @@ impl Body {
             (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
         if !self.positions.is_empty() {
             let width = config.hidden_size;
-            let places = rows.iter().flat_map(|row| (0..row.tokens.len()).map(|i| row.cache.length + i));
+            let places = rows.iter().flat_map(|row| (0..row.tokens.len()).map(|i| row.cache.len() + i));
             for (x, place) in s.x.chunks_exact_mut(width).zip(places) {
                 add(x, &self.positions[place * width..][..width]);
             }
@@ -126,19 +126,17 @@ impl Body {
             s.attended.resize(s.q.len(), 0.0);
             let mut at = 0;
             for row in rows.iter_mut() {
-                let start = row.cache.length;
+                let start = row.cache.len();
                 if config.rotary() {
                     for i in 0..row.tokens.len() {
                         self.rotate(&mut s.q[(at + i) * q_width..][..q_width], start + i);
                         self.rotate(&mut s.k[(at + i) * kv_width..][..kv_width], start + i);
                     }
                 }
-                let new = at * kv_width..(at + row.tokens.len()) * kv_width;
-                let (keys, values) = &mut row.cache.layers[n];
-                for (i, key) in s.k[new.clone()].chunks_exact(kv_width).enumerate() {
-                    push_keys(keys, start + i, key);
+                for i in 0..row.tokens.len() {
+                    let new = (at + i) * kv_width..(at + i + 1) * kv_width;
+                    row.cache.set(n, start + i, &s.k[new.clone()], &s.v[new]);
                 }
-                values.extend_from_slice(&s.v[new]);
                 at += row.tokens.len();
             }
             self.attend_all(rows, n, &s.q, &mut s.attended);
@@ -205,32 +203,32 @@ impl Body {
         let heads = self.config.num_attention_heads;
         let groups = heads / kv_heads;
         // For each sequence and key head, the queries.
-        let mut tasks: Vec<(Cache<'_>, Vec<Query<'_>>)> = Vec::new();
+        let mut tasks: Vec<(&KvCache, usize, Vec<Query<'_>>)> = Vec::new();
         let mut queries = q.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
         for row in rows {
-            let (keys, values) = &row.cache.layers[layer];
-            let cache = |head: usize| Cache { keys, values, width: kv_heads * dim, offset: head * dim };
             // A prompt is cut, so that all threads have something to do.
             for first in (0..row.tokens.len()).step_by(CUT) {
                 let at = tasks.len();
-                tasks.extend((0..kv_heads).map(|head| (cache(head), Vec::new())));
+                tasks.extend((0..kv_heads).map(|head| (&*row.cache, head, Vec::new())));
                 for i in first..row.tokens.len().min(first + CUT) {
                     for head in 0..heads {
                         let Some((q, out)) = queries.next() else { return };
-                        let length = row.cache.length + i + 1;
-                        tasks[at + head / groups].1.push(Query { q, length, out });
+                        let length = row.cache.len() + i + 1;
+                        tasks[at + head / groups].2.push(Query { q, length, out });
                     }
                 }
             }
         }
+        let each = |[floats, scores]: &mut [Vec<f32>; 2],
+                    (cache, head, queries): &mut (&KvCache, usize, Vec<Query<'_>>)| {
+            let length = queries.iter().map(|query| query.length).max().unwrap_or(0);
+            attend(queries, &cache.head(layer, *head, length, floats), scores);
+        };
         if tasks.len() == 1 || rayon::current_thread_index().is_none() {
-            let mut scores = Vec::new();
-            tasks.iter_mut().for_each(|(cache, queries)| attend(queries, *cache, &mut scores));
+            let mut space = [Vec::new(), Vec::new()];
+            tasks.iter_mut().for_each(|task| each(&mut space, task));
         } else {
-            let each = |scores: &mut Vec<f32>, (cache, queries): &mut (Cache<'_>, Vec<Query<'_>>)| {
-                attend(queries, *cache, scores);
-            };
-            tasks.par_iter_mut().for_each_init(Vec::new, each);
+            tasks.par_iter_mut().for_each_init(Default::default, each);
         }
     }
 }
