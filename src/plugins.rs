@@ -2,7 +2,7 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
-use crate::runtime::{Execution, RuntimePlugin, TrainingPlugin};
+use crate::runtime::{Execution, GeneratePlugin, RuntimePlugin, TrainingPlugin};
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 /// | plugin | gives |
 /// |---|---|
 /// | [`RuntimePlugin`] | the compute worker, model assets |
+/// | [`GeneratePlugin`] | `Generate`: answers and values of any model |
 /// | [`TrainingPlugin`] | `StartTraining`, trainings in the background |
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
 ///
@@ -85,6 +86,7 @@ impl PluginGroup for SkaldPlugins {
     fn build(self) -> PluginGroupBuilder {
         PluginGroupBuilder::start::<Self>()
             .add(RuntimePlugin { execution: self.execution })
+            .add(GeneratePlugin)
             .add(TrainingPlugin)
             .add(DialoguePlugin {
                 speaker: self.speaker,

@@ -8,16 +8,49 @@ use super::sampling::Sampling;
 use crate::error::{Error, Result};
 use crate::model::LoadedAdapter;
 use crate::seed::Seed;
+use crate::text::Message;
 use std::sync::Arc;
 
 /// Names a request within its backend. Unique for the backend's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+/// What is to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A text to go on with, control tokens literal.
+    Text(String),
+    /// A conversation, laid out as the model was taught. Control tokens in it lose their meaning. What does not fit the
+    /// context is dropped from the middle: first messages of the system and the last ones stay.
+    Chat(Vec<Message>),
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl Prompt {
+    /// Its words: the text, or the last message.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Chat(messages) => messages.last().map_or("", |message| &message.content),
+        }
+    }
+}
+
 /// One answer that is wanted.
 pub struct Request {
-    /// The prompt, control tokens literal.
-    pub prompt: String,
+    /// What is to be answered.
+    pub prompt: Prompt,
     /// How to draw.
     pub sampling: Sampling,
     /// The stream this answer draws from. The same model, prompt and seed give the same answer, alone
@@ -61,6 +94,8 @@ pub enum Output {
         tokens: usize,
         /// The mean log-probability per token, in nats.
         mean_log_probability: f32,
+        /// How many messages of a conversation did not fit the context.
+        dropped: usize,
     },
     /// The answer cannot be had. What was said so far stands.
     Failed {
@@ -85,4 +120,13 @@ pub trait Backend: Send {
 
     /// Whether nothing is waiting or running.
     fn is_idle(&self) -> bool;
+
+    /// Sets how many prompt tokens a step may take, so that steps stay short. A backend without prompts to prefill passes it
+    /// over.
+    fn limit(&mut self, _prompt_tokens: usize) {}
+
+    /// Bytes of keys and values in memory.
+    fn kv_bytes(&self) -> usize {
+        0
+    }
 }

@@ -67,8 +67,10 @@ impl Vocabulary {
 /// Holds an answer to a [`Form`].
 pub struct Grammar {
     matcher: Matcher,
+    env: TokEnv,
     end: u32,
     rule: String,
+    schema: Option<serde_json::Value>,
     failed: Option<String>,
 }
 
@@ -99,8 +101,10 @@ impl Grammar {
         if let Some(error) = matcher.get_error() {
             return Err(malformed(error));
         }
-        let end = vocabulary.0.tok_env().tok_trie().eos_token();
-        Ok(Self { matcher, end, rule, failed: None })
+        let env = vocabulary.0.tok_env().clone();
+        let end = env.tok_trie().eos_token();
+        let schema = if let Form::JsonSchema(schema) = form { Some(schema.clone()) } else { None };
+        Ok(Self { matcher, env, end, rule, schema, failed: None })
     }
 }
 
@@ -141,6 +145,25 @@ impl Constraint for Grammar {
             self.failed = Some(error.to_string());
         }
         false
+    }
+
+    fn forced(&mut self) -> Vec<u32> {
+        let bytes = self.matcher.compute_ff_bytes();
+        let mut tokens = self.env.tok_trie().greedy_tokenize(&bytes);
+        // The last may be the beginning of a longer one.
+        tokens.pop();
+        for (n, token) in tokens.iter().enumerate() {
+            if let Err(error) = self.matcher.consume_token(*token) {
+                self.failed = Some(error.to_string());
+                tokens.truncate(n);
+                break;
+            }
+        }
+        tokens
+    }
+
+    fn schema(&self) -> Option<&serde_json::Value> {
+        self.schema.as_ref()
     }
 
     fn rule(&self) -> String {

@@ -3,7 +3,10 @@
 use super::grammar::Vocabulary;
 use crate::error::{Error, Result};
 use crate::model::gguf::{GgufFile, GgufVocabulary};
-use crate::model::{Adapter, CARD, Card, Checkpoint, Decoder, LoadedAdapter, weights_from_dir};
+use crate::model::{
+    Adapter, CARD, Card, Checkpoint, Decoder, LoadedAdapter, Row, Scratch, TransformerConfig, Weights,
+    weights_from_dir,
+};
 use crate::text::{ChatTemplate, Lexicon, Message, SpecialTokens, Tokenizer};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +31,7 @@ pub struct LoadedModel {
     /// How a conversation is laid out, if the model says so.
     pub chat: Option<ChatTemplate>,
     pub(super) vocabulary: OnceLock<Result<Vocabulary, String>>,
+    fingerprint: OnceLock<[String; 2]>,
 }
 
 fn generation() -> u64 {
@@ -51,6 +55,7 @@ impl LoadedModel {
             weights_hash: checkpoint.weights.hash(),
             chat: None,
             vocabulary: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -62,15 +67,47 @@ impl LoadedModel {
         if path.join(CARD).exists() {
             return Self::new(&Checkpoint::load(path)?);
         }
-        let (decoder, weights_hash, vocabulary) = if path.is_file() {
-            let file = GgufFile::open(path)?;
-            (Decoder::from_gguf(&file)?, String::new(), file.vocabulary()?)
-        } else {
-            let (config, weights) = weights_from_dir(path)?;
-            let decoder = Decoder::new(&config.into(), &weights)?;
-            (decoder, weights.hash(), GgufVocabulary::from_dir(path)?)
-        };
-        let name = path.display().to_string();
+        if path.is_file() {
+            return Self::from_gguf(&GgufFile::open(path)?);
+        }
+        let (config, weights) = weights_from_dir(path)?;
+        let vocabulary = GgufVocabulary::from_dir(path)?;
+        Self::from_hugging_face(&path.display().to_string(), config, &weights, vocabulary)
+    }
+
+    /// Lays a GGUF file out for decoding; its blocks stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Vocabulary`] when there is no tokenizer in it, or one that does not fit.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self> {
+        Self::with_vocabulary(
+            file.name().to_owned(),
+            Decoder::from_gguf(file)?,
+            String::new(),
+            file.vocabulary()?,
+        )
+    }
+
+    /// Lays the model of a Hugging Face directory out for decoding. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Vocabulary`] when there is no tokenizer, or one that does not fit.
+    pub fn from_hugging_face(
+        name: &str,
+        config: TransformerConfig,
+        weights: &Weights,
+        vocabulary: Option<GgufVocabulary>,
+    ) -> Result<Self> {
+        let decoder = Decoder::new(&config.into(), weights)?;
+        Self::with_vocabulary(name.to_owned(), decoder, weights.hash(), vocabulary)
+    }
+
+    fn with_vocabulary(
+        name: String,
+        decoder: Decoder,
+        weights_hash: String,
+        vocabulary: Option<GgufVocabulary>,
+    ) -> Result<Self> {
         let wrong = |reason: String, remedy: &str| Error::Vocabulary {
             file: name.clone(),
             reason,
@@ -94,6 +131,7 @@ impl LoadedModel {
             weights_hash,
             special: vocabulary.special,
             vocabulary: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -132,5 +170,67 @@ impl LoadedModel {
         let clean =
             |message: &Message| Message::new(&message.role, self.tokenizer.without_control(&message.content));
         chat.render(&messages.iter().map(clean).collect::<Vec<_>>(), true)
+    }
+
+    /// The tokens of [`Self::chat_prompt`], with room for an answer of `answer` tokens (at most half the context), and how
+    /// many messages were dropped for it: from the middle, so that first messages of the system and the last ones stay.
+    ///
+    /// # Errors
+    /// [`Error::Config`] also when system and last message alone do not fit.
+    pub fn chat_within(&self, messages: &[Message], answer: usize) -> Result<(Vec<u32>, usize)> {
+        let context = self.decoder.context();
+        let room = context - answer.min(context / 2);
+        let heads = messages.iter().take_while(|message| message.role == "system").count();
+        let (head, rest) = messages.split_at(heads);
+        // A talk goes on where somebody speaks to the model.
+        let begins = (0..rest.len()).filter(|n| *n == 0 || rest[*n].role != "assistant");
+        let begins: Vec<usize> = begins.collect();
+        let tokens = |dropped: usize| {
+            let kept: Vec<Message> = head.iter().chain(&rest[dropped..]).cloned().collect();
+            self.tokenizer.encode(&self.chat_prompt(&kept)?)
+        };
+        let whole = tokens(0)?;
+        if whole.len() < room {
+            return Ok((whole, 0));
+        }
+        let (mut low, mut high) = (0, begins.len());
+        let mut fits = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = tokens(begins[middle])?;
+            if found.len() < room {
+                (fits, high) = (Some((found, begins[middle])), middle);
+            } else {
+                low = middle + 1;
+            }
+        }
+        fits.ok_or_else(|| {
+            let reason =
+                format!("system and last message alone do not fit the model's context of {context} tokens");
+            Error::config("options", "prompt", reason, "shorten them")
+        })
+    }
+
+    /// What tells model and tokenizer from others: hashes of what the network makes of some tokens, and of all tokens.
+    pub(super) fn fingerprint(&self) -> Result<[String; 2]> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let (vocab, length) = (self.decoder.vocab_size() as u32, self.decoder.context().min(8) as u32);
+        let tokens: Vec<u32> = (0..length).map(|n| n * 7919 % vocab).collect();
+        let (mut cache, mut logits) = (self.decoder.cache(), Vec::new());
+        let row = Row { cache: &mut cache, tokens: &tokens, logits: &mut logits, all: true, adapter: None };
+        self.decoder.forward(&mut [row], &mut Scratch::default())?;
+        let [mut model, mut tokenizer] = [blake3::Hasher::new(), blake3::Hasher::new()];
+        logits.iter().for_each(|logit| {
+            model.update(&logit.to_bits().to_le_bytes());
+        });
+        for id in 0..self.tokenizer.vocab_size() as u32 {
+            let bytes = self.tokenizer.bytes(id).unwrap_or_default();
+            tokenizer.update(&(bytes.len() as u64).to_le_bytes());
+            tokenizer.update(bytes);
+        }
+        let found = [model, tokenizer].map(|hasher| hasher.finalize().to_hex().to_string());
+        Ok(self.fingerprint.get_or_init(|| found).clone())
     }
 }

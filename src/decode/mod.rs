@@ -8,14 +8,22 @@ mod backend;
 mod constraint;
 mod grammar;
 mod loaded;
+mod prefix;
+#[cfg(feature = "remote")]
+mod remote;
 mod sampling;
+mod saved;
 mod scheduler;
 mod scripted;
+mod sequence;
 
-pub use backend::{Backend, Finish, Output, Request, RequestId};
+pub use backend::{Backend, Finish, Output, Prompt, Request, RequestId};
 pub use constraint::Constraint;
 pub use grammar::{Form, Grammar};
 pub use loaded::LoadedModel;
-pub use sampling::Sampling;
-pub use scheduler::{Scheduler, SchedulerConfig};
+#[cfg(feature = "remote")]
+pub use remote::{Remote, RemoteConfig};
+pub use sampling::{Dry, Sampling};
+pub use saved::SavedKv;
+pub use scheduler::{Scheduler, SchedulerConfig, SchedulerCounters};
 pub use scripted::Scripted;

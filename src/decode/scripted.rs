@@ -62,6 +62,7 @@ impl Backend for Scripted {
                     finish: Finish::Stop,
                     tokens,
                     mean_log_probability: 0.0,
+                    dropped: 0,
                 });
                 false
             }
@@ -84,7 +85,7 @@ mod tests {
     fn a_scripted_line_comes_word_by_word() {
         let mut backend = Scripted::line("one two three");
         let request = Request {
-            prompt: String::new(),
+            prompt: "".into(),
             sampling: Sampling::default(),
             seed: Seed::new(0),
             constraint: None,

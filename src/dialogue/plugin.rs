@@ -408,6 +408,7 @@ fn receive_lines(
         }
     }
     ends.stats.open = talks.open.len();
+    ends.stats.kv_bytes = voices.kv_bytes();
 }
 
 fn finish(talks: &mut Talks, talk: &Talk, spoken: &Spoken, ends: &mut Ends) {

@@ -83,7 +83,7 @@ impl Turn {
             quest: ground.goal.word().into(),
         };
         let request = Request {
-            prompt: prompt(&setting, memory.exchanges.iter(), &linked.text, manner.budget),
+            prompt: prompt(&setting, memory.exchanges.iter(), &linked.text, manner.budget).into(),
             sampling: manner.sampling.clone(),
             seed: seed.derive("words"),
             constraint: Some(Box::new(WorldGrammar::new(

@@ -1,86 +1,15 @@
 //! The seam between lines and compute: turns go to a backend on the worker, words come back.
 //!
-//! A backend lives in a [`Decode`] job while it has something to say, and rests here otherwise, so that
-//! silence costs nothing. A new model gets a backend of its own; lines that are being spoken end on
-//! the old one.
+//! A new model gets a backend of its own; lines that are being spoken end on the old one.
 
 use super::speak::{Manner, Speech, Spoken, Turn};
-use crate::decode::{Backend, LoadedModel, Output, Request, RequestId, Sampling, Scheduler, SchedulerConfig};
+use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler};
 use crate::error::{Error, Result};
-use crate::job::Job;
-use crate::runtime::{ComputeWorker, JobEvent, JobHandle, Lane, ModelAsset};
+use crate::runtime::{ComputeWorker, Decoding, ModelAsset};
 use bevy::asset::LoadState;
 use bevy::prelude::*;
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
-
-enum Order {
-    Speak(u64, Box<Request>),
-    Cancel(u64),
-}
-
-/// Steps a backend until it has nothing more to say; then gives it back.
-pub(super) struct Decode {
-    backend: Box<dyn Backend>,
-    orders: Receiver<Order>,
-    tickets: HashMap<RequestId, u64>,
-}
-
-impl Job for Decode {
-    type Output = Box<dyn Backend>;
-    type Update = Vec<(u64, Output)>;
-
-    fn step(&mut self) -> Result<ControlFlow<Self::Output, Self::Update>> {
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Order::Speak(ticket, request) => {
-                    let id = self.backend.submit(*request);
-                    self.tickets.insert(id, ticket);
-                }
-                Order::Cancel(ticket) => {
-                    if let Some((&id, _)) = self.tickets.iter().find(|(_, t)| **t == ticket) {
-                        self.backend.cancel(id);
-                        self.tickets.remove(&id);
-                    }
-                }
-            }
-        }
-        if self.backend.is_idle() {
-            return Ok(ControlFlow::Break(std::mem::replace(&mut self.backend, Box::new(Silence))));
-        }
-        let mut outputs = Vec::new();
-        self.backend.step(&mut outputs)?;
-        let told = outputs.into_iter().filter_map(|output| {
-            let id = match &output {
-                Output::Delta { id, .. } | Output::Finished { id, .. } | Output::Failed { id, .. } => *id,
-            };
-            let ticket = match output {
-                Output::Delta { .. } => *self.tickets.get(&id)?,
-                _ => self.tickets.remove(&id)?,
-            };
-            Some((ticket, output))
-        });
-        Ok(ControlFlow::Continue(told.collect()))
-    }
-}
-
-/// Stands in a [`Decode`] whose backend was given back.
-struct Silence;
-
-impl Backend for Silence {
-    fn submit(&mut self, _: Request) -> RequestId {
-        RequestId(0)
-    }
-    fn cancel(&mut self, _: RequestId) {}
-    fn step(&mut self, _: &mut Vec<Output>) -> Result<()> {
-        Ok(())
-    }
-    fn is_idle(&self) -> bool {
-        true
-    }
-}
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What came back for a line.
 pub(super) enum Heard {
@@ -92,14 +21,11 @@ pub(super) enum Heard {
     Failed(Error),
 }
 
-/// A backend, and the job it runs in while it is not resting.
+/// A backend, and what it says.
 struct Voice {
     /// The generation of its model; nothing for a backend of the user's.
     generation: Option<u64>,
-    /// The lock is never taken: it only makes the backend shareable.
-    resting: Option<Mutex<Box<dyn Backend>>>,
-    job: Option<JobHandle<Decode>>,
-    orders: (Sender<Order>, Receiver<Order>),
+    decoding: Decoding,
     /// Lines being spoken, in order.
     speeches: BTreeMap<u64, Speech>,
 }
@@ -190,7 +116,7 @@ impl Voices {
             if self.custom { None } else { Self::current(model, models).map(|model| model.generation) };
         let at = self.voices.iter().position(|voice| voice.generation == wanted).unwrap_or_else(|| {
             if let Some(model) = Self::current(model, models) {
-                let scheduler = Scheduler::new(Arc::clone(model), SchedulerConfig::default());
+                let scheduler = Scheduler::new(Arc::clone(model), worker.scheduler());
                 self.voices.push(Voice::new(wanted, Box::new(scheduler)));
             }
             self.voices.len() - 1
@@ -198,9 +124,8 @@ impl Voices {
         // Only the present model's backend is kept when it has nothing to say.
         let voice = &mut self.voices[at];
         voice.speeches.insert(ticket, turn.speech);
-        let _ = voice.orders.0.send(Order::Speak(ticket, Box::new(turn.request)));
-        voice.wake(worker);
-        self.voices.retain(|voice| voice.generation == wanted || voice.job.is_some());
+        voice.decoding.answer(ticket, move || Ok(turn.request), worker);
+        self.voices.retain(|voice| voice.generation == wanted || voice.decoding.is_busy());
         ticket
     }
 
@@ -208,9 +133,14 @@ impl Voices {
     pub(super) fn cancel(&mut self, ticket: u64) {
         for voice in &mut self.voices {
             if voice.speeches.remove(&ticket).is_some() {
-                let _ = voice.orders.0.send(Order::Cancel(ticket));
+                voice.decoding.cancel(ticket);
             }
         }
+    }
+
+    /// Bytes of keys and values of all that speak or rest.
+    pub(super) fn kv_bytes(&self) -> usize {
+        self.voices.iter().map(|voice| voice.decoding.kv_bytes()).sum()
     }
 
     /// Everything that was said since the last call. Words of one line come as one.
@@ -225,52 +155,23 @@ impl Voices {
 
 impl Voice {
     fn new(generation: Option<u64>, backend: Box<dyn Backend>) -> Self {
-        Self {
-            generation,
-            resting: Some(Mutex::new(backend)),
-            job: None,
-            orders: unbounded(),
-            speeches: BTreeMap::new(),
-        }
-    }
-
-    fn wake(&mut self, worker: &ComputeWorker) {
-        if let Some(backend) = self.resting.take() {
-            let backend = backend.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let orders = self.orders.1.clone();
-            let job = Decode { backend, orders, tickets: HashMap::new() };
-            self.job = Some(worker.spawn(Lane::Decode, "dialogue", job));
-        }
+        Self { generation, decoding: Decoding::new(backend), speeches: BTreeMap::new() }
     }
 
     fn hear(&mut self, worker: &ComputeWorker, heard: &mut Vec<(u64, Heard)>) {
         let mut words: BTreeMap<u64, String> = BTreeMap::new();
-        let mut ended = Vec::new();
-        while let Some(event) = self.job.as_ref().and_then(JobHandle::try_next) {
-            match event {
-                JobEvent::Update(outputs) => {
-                    for (ticket, output) in outputs {
-                        self.take(ticket, output, &mut words, &mut ended);
-                    }
-                }
-                JobEvent::Finished(backend) => {
-                    (self.resting, self.job) = (Some(Mutex::new(backend)), None);
-                }
-                JobEvent::Failed(error) => {
-                    // The backend went with the job: whatever it was saying cannot be said any more.
-                    self.job = None;
-                    let message = error.to_string();
-                    for (ticket, _) in std::mem::take(&mut self.speeches) {
-                        let error = Error::Panicked { job: "dialogue".into(), message: message.clone() };
-                        ended.push((ticket, Heard::Failed(error)));
-                    }
-                    self.generation = Some(u64::MAX);
-                }
-            }
+        let (mut ended, mut outputs) = (Vec::new(), Vec::new());
+        let gone = self.decoding.hear(worker, &mut outputs);
+        for (ticket, output) in outputs {
+            self.take(ticket, output, &mut words, &mut ended);
         }
-        // An order that came while the backend was being given back.
-        if !self.orders.1.is_empty() {
-            self.wake(worker);
+        if let Err(error) = gone {
+            let message = error.to_string();
+            for (ticket, _) in std::mem::take(&mut self.speeches) {
+                let error = Error::Panicked { job: "dialogue".into(), message: message.clone() };
+                ended.push((ticket, Heard::Failed(error)));
+            }
+            self.generation = Some(u64::MAX);
         }
         heard.extend(
             words.into_iter().filter(|(_, text)| !text.is_empty()).map(|(t, text)| (t, Heard::Words(text))),

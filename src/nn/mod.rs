@@ -12,7 +12,6 @@ pub mod optim;
 mod parameters;
 pub mod tape;
 
-#[cfg(feature = "bevy")]
 pub(crate) use device::give_way;
 pub use device::{Compute, DeviceChoice};
 pub use flat::{FlatOptimizer, Tensors, clip_scale, global_norm};

@@ -1,6 +1,6 @@
 //! What the crate is doing: a plain resource, and a plugin that writes it to Bevy's diagnostics.
 
-use super::{ComputeWorker, SkaldSystems};
+use super::{ComputeWorker, FrameGovernor, SkaldSystems};
 use bevy::diagnostic::{Diagnostic, DiagnosticPath, Diagnostics, RegisterDiagnostic};
 use bevy::prelude::*;
 
@@ -17,6 +17,8 @@ pub struct DialogueStats {
     pub tokens: u64,
     /// Lines being spoken or waiting.
     pub open: usize,
+    /// Bytes of keys and values, what is kept for later included.
+    pub kv_bytes: usize,
 }
 
 /// Writes [`DialogueStats`] and the worker's queue to Bevy's `DiagnosticsStore`.
@@ -32,11 +34,28 @@ impl SkaldDiagnosticsPlugin {
     pub const FALLBACKS: DiagnosticPath = DiagnosticPath::const_new("skald/dialogue/fallbacks");
     /// Jobs waiting for a step.
     pub const WAITING_JOBS: DiagnosticPath = DiagnosticPath::const_new("skald/work/waiting_jobs");
+    /// Bytes of keys and values.
+    pub const KV_BYTES: DiagnosticPath = DiagnosticPath::const_new("skald/dialogue/kv_bytes");
+    /// How much the worker is held back, 0 to 1.
+    pub const PRESSURE: DiagnosticPath = DiagnosticPath::const_new("skald/governor/pressure");
+    /// How long a frame takes the game's thread without work beside it, in milliseconds.
+    pub const USUAL_FRAME_MS: DiagnosticPath = DiagnosticPath::const_new("skald/governor/usual_frame_ms");
+    /// Frames so far that work beside them made longer than the budget.
+    pub const OVERRUNS: DiagnosticPath = DiagnosticPath::const_new("skald/governor/overruns");
 }
 
 impl Plugin for SkaldDiagnosticsPlugin {
     fn build(&self, app: &mut App) {
-        for path in [Self::TOKENS_PER_SECOND, Self::OPEN_LINES, Self::FALLBACKS, Self::WAITING_JOBS] {
+        for path in [
+            Self::TOKENS_PER_SECOND,
+            Self::OPEN_LINES,
+            Self::FALLBACKS,
+            Self::WAITING_JOBS,
+            Self::KV_BYTES,
+            Self::PRESSURE,
+            Self::USUAL_FRAME_MS,
+            Self::OVERRUNS,
+        ] {
             app.register_diagnostic(Diagnostic::new(path));
         }
         app.add_systems(Last, measure.in_set(SkaldSystems::Measure));
@@ -47,6 +66,7 @@ fn measure(
     mut diagnostics: Diagnostics,
     stats: Res<DialogueStats>,
     worker: Res<ComputeWorker>,
+    governor: Res<FrameGovernor>,
     time: Res<Time<Real>>,
     mut before: Local<u64>,
 ) {
@@ -59,4 +79,10 @@ fn measure(
     diagnostics.add_measurement(&SkaldDiagnosticsPlugin::OPEN_LINES, || stats.open as f64);
     diagnostics.add_measurement(&SkaldDiagnosticsPlugin::FALLBACKS, || stats.fallbacks as f64);
     diagnostics.add_measurement(&SkaldDiagnosticsPlugin::WAITING_JOBS, || worker.waiting() as f64);
+    diagnostics.add_measurement(&SkaldDiagnosticsPlugin::KV_BYTES, || stats.kv_bytes as f64);
+    diagnostics.add_measurement(&SkaldDiagnosticsPlugin::PRESSURE, || f64::from(governor.pressure()));
+    diagnostics.add_measurement(&SkaldDiagnosticsPlugin::OVERRUNS, || governor.overruns() as f64);
+    if let Some(usual) = governor.usual() {
+        diagnostics.add_measurement(&SkaldDiagnosticsPlugin::USUAL_FRAME_MS, || usual.as_secs_f64() * 1000.0);
+    }
 }

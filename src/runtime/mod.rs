@@ -3,14 +3,20 @@
 //! `Receive` runs in `PreUpdate`, `Dispatch` in `PostUpdate`; `Update` belongs to the game. Not here: what
 //! the work means (each domain's `plugin.rs`).
 
+mod decoding;
 mod diagnostics;
+mod generate;
+mod governor;
 pub mod harness;
 mod model_asset;
 pub mod training;
 mod training_events;
 mod worker;
 
+pub(crate) use decoding::Decoding;
 pub use diagnostics::{DialogueStats, SkaldDiagnosticsPlugin};
+pub use generate::{Generate, GeneratePlugin, Generation, GenerationFailed, GenerationFinished};
+pub use governor::FrameGovernor;
 pub use model_asset::{ModelAsset, ModelDirectoryAppExt, ModelLoader, ModelLoaderError};
 pub use training::{Training, TrainingPlugin, TrainingState};
 pub use training_events::{
@@ -20,6 +26,7 @@ pub use training_events::{
 pub use worker::{ComputeWorker, Execution, JobEvent, JobHandle, Lane};
 
 use bevy::prelude::*;
+use std::sync::Arc;
 
 /// The crate's system sets.
 #[derive(SystemSet, Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,15 +57,26 @@ impl Plugin for RuntimePlugin {
                 ComputeWorker::new(steps).expect("no thread is started for PerFrame")
             }
         };
-        app.insert_resource(worker)
+        app.insert_resource(FrameGovernor::new(Arc::clone(worker.pace())))
+            .insert_resource(worker)
             .init_resource::<DialogueStats>()
             .init_asset::<ModelAsset>()
             .register_asset_loader(ModelLoader)
             .configure_sets(PreUpdate, SkaldSystems::Receive)
             .configure_sets(PostUpdate, SkaldSystems::Dispatch)
             .configure_sets(Last, SkaldSystems::Measure)
-            .add_systems(PostUpdate, step_in_frame.after(SkaldSystems::Dispatch));
+            .add_systems(PostUpdate, step_in_frame.after(SkaldSystems::Dispatch))
+            .add_systems(First, begin_frame)
+            .add_systems(Last, end_frame.after(SkaldSystems::Measure));
     }
+}
+
+fn begin_frame(mut governor: ResMut<FrameGovernor>) {
+    governor.begin();
+}
+
+fn end_frame(mut governor: ResMut<FrameGovernor>) {
+    governor.end();
 }
 
 fn step_in_frame(worker: Res<ComputeWorker>) {

@@ -1,13 +1,14 @@
-//! [`ModelAsset`]: a checkpoint directory as a Bevy asset.
+//! [`ModelAsset`]: a model as a Bevy asset: a checkpoint directory, a Hugging Face directory or a GGUF file.
 //!
-//! The asset's path is the directory's `skald.ron`, which is written last and names the hashes of the other
+//! A checkpoint's path is the directory's `skald.ron`, which is written last and names the hashes of the other
 //! files: a directory that is being replaced is either the old model or the new one, never a mix. With
 //! Bevy's `file_watcher` feature a replaced checkpoint is loaded while the game runs; every line started
 //! after that is spoken by the new model. One that does not load leaves the old one in place.
 
 use crate::decode::LoadedModel;
 use crate::error::Error;
-use crate::model::Checkpoint;
+use crate::model::gguf::{GgufFile, GgufVocabulary};
+use crate::model::{Checkpoint, TransformerConfig, weights_from_bytes};
 use bevy::asset::io::{AssetSourceBuilder, Reader};
 use bevy::asset::{AssetLoader, AssetPath, LoadContext, ReadAssetBytesError};
 use bevy::prelude::*;
@@ -42,7 +43,8 @@ pub enum ModelLoaderError {
     Model(#[from] Error),
 }
 
-/// Loads a checkpoint directory through its `skald.ron`.
+/// Loads a checkpoint directory through its `skald.ron`, a Hugging Face directory (weights in one file) through its
+/// `config.json`, and a GGUF file.
 #[derive(Default, TypePath)]
 pub struct ModelLoader;
 
@@ -60,6 +62,12 @@ impl AssetLoader for ModelLoader {
         let mut card = Vec::new();
         reader.read_to_end(&mut card).await?;
         let path = context.path().clone_owned();
+        let name = path.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".gguf") {
+            let file = GgufFile::from_bytes(&card, &path.path().display().to_string())?;
+            drop(card);
+            return Ok(ModelAsset { model: Arc::new(LoadedModel::from_gguf(&file)?) });
+        }
         let mut part = async |file: &str| {
             let sibling: AssetPath<'static> = path
                 .resolve_embed_str(file)
@@ -69,6 +77,19 @@ impl AssetLoader for ModelLoader {
                 source: Box::new(source),
             })
         };
+        if name == "config.json" {
+            let directory = path.path().parent().unwrap_or(Path::new("model")).display().to_string();
+            let config = TransformerConfig::from_json(&card, &path.path().display().to_string())?;
+            let weights = part("model.safetensors").await?;
+            let weights = weights_from_bytes(&config, &weights, &format!("{directory}/model.safetensors"))?;
+            let tokenizer = part("tokenizer.json").await?;
+            let (about, template) =
+                (part("tokenizer_config.json").await.ok(), part("chat_template.jinja").await.ok());
+            let parts = (about.as_deref(), Some(card.as_slice()), template.as_deref());
+            let vocabulary = GgufVocabulary::from_parts(&directory, &tokenizer, parts.0, parts.1, parts.2)?;
+            let model = LoadedModel::from_hugging_face(&directory, config, &weights, Some(vocabulary))?;
+            return Ok(ModelAsset { model: Arc::new(model) });
+        }
         let config = part("config.json").await?;
         let weights = part("model.safetensors").await?;
         let tokenizer = part("tokenizer.json").await?;
@@ -78,7 +99,7 @@ impl AssetLoader for ModelLoader {
     }
 
     fn extensions(&self) -> &[&str] {
-        &["skald.ron"]
+        &["skald.ron", "gguf", "config.json"]
     }
 }
 

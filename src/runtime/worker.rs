@@ -7,6 +7,8 @@
 //! worker goes on. Under [`Execution::PerFrame`] there are no threads: the same jobs are stepped inside the
 //! frame, so tests and replays are deterministic.
 
+use super::governor::Pace;
+use crate::decode::SchedulerConfig;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::nn::give_way;
@@ -21,7 +23,8 @@ use std::time::{Duration, Instant};
 /// Where jobs are stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// On the worker's own threads, this many, and one more for [`Lane::Training`].
+    /// On the worker's own threads, this many, and one more for [`Lane::Training`]. A model that speaks has as many of its own
+    /// beside, where that is more than one. They park when there is nothing to do.
     Background {
         /// At least 1.
         threads: usize,
@@ -156,6 +159,7 @@ struct Lanes {
     alive: [Arc<()>; 2],
     waiting: AtomicUsize,
     closing: AtomicBool,
+    pace: Arc<Pace>,
 }
 
 impl Lanes {
@@ -186,6 +190,22 @@ impl Lanes {
         }
     }
 
+    /// A step in a gap between frames, if there is one. `expected`: how long the last steps of each lane took.
+    fn step_beside(&self, shift: Shift, expected: &mut [Duration; LANES]) {
+        let Some((lane, mut job)) = self.take(shift) else { return };
+        self.pace.wait(expected[lane], || self.closes());
+        self.pace.enter();
+        let since = Instant::now();
+        let more = job.step();
+        let took = since.elapsed();
+        self.pace.leave();
+        // The longer, at once; the shorter, slowly.
+        expected[lane] = took.max((expected[lane] * 7 + took) / 8);
+        if more {
+            self.put(lane, job);
+        }
+    }
+
     fn lives(&self, shift: Shift) -> bool {
         Arc::strong_count(&self.alive[shift as usize]) > 1
     }
@@ -211,6 +231,7 @@ impl ComputeWorker {
             alive: [Arc::default(), Arc::default()],
             waiting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            pace: Arc::default(),
         });
         let worker = Self { lanes, execution };
         if let Execution::Background { threads } = execution {
@@ -244,6 +265,17 @@ impl ComputeWorker {
     /// How many jobs wait for a step.
     pub fn waiting(&self) -> usize {
         self.lanes.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What its threads see of the frame.
+    pub(crate) fn pace(&self) -> &Arc<Pace> {
+        &self.lanes.pace
+    }
+
+    /// How models decode on it.
+    pub fn scheduler(&self) -> SchedulerConfig {
+        let threads = if let Execution::Background { threads } = self.execution { threads } else { 0 };
+        SchedulerConfig { threads, ..SchedulerConfig::default() }
     }
 
     /// Where jobs are stepped.
@@ -287,11 +319,12 @@ impl Drop for ComputeWorker {
 
 fn serve(lanes: &Lanes, shift: Shift) {
     give_way();
+    let mut expected = [Duration::ZERO; LANES];
     while lanes.tokens[shift as usize].1.recv().is_ok() && !lanes.closes() {
         while matches!(shift, Shift::Training) && lanes.lives(Shift::Urgent) && !lanes.closes() {
             std::thread::sleep(LOOK);
         }
-        lanes.step_one(shift);
+        lanes.step_beside(shift, &mut expected);
     }
 }
 

@@ -5,14 +5,12 @@
 //! lists that are added to themselves (`x + x`), or hold themselves and become text by `~`, dozens of times.
 
 use crate::error::{Error, Result};
-use crate::files::read_text;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::path::Path;
 
 /// The longest template, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -91,29 +89,12 @@ impl ChatTemplate {
         Ok(Self { environment, file: file.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
-    /// The template of a Hugging Face directory, if it has one: `chat_template.jinja`, or what `tokenizer_config.json`
-    /// says (of several, the one called `default`).
-    pub fn source_in(dir: &Path) -> Result<Option<String>> {
-        let own = dir.join("chat_template.jinja");
-        if own.exists() {
-            return read_text(&own, LONGEST, "read the chat template").map(Some);
-        }
-        let path = dir.join("tokenizer_config.json");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = read_text(&path, 1 << 26, "read the tokenizer's config")?;
-        let config: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::Syntax {
-            file: path.display().to_string(),
-            line: e.line(),
-            column: e.column(),
-            reason: "this is no JSON".into(),
-            remedy: "copy tokenizer_config.json again".into(),
-        })?;
+    /// The template that a `tokenizer_config.json` has, if it has one (of several, the one called `default`).
+    pub fn source_of(config: &serde_json::Value) -> Option<String> {
         let listed = config[FIELD].as_array();
         let named = listed.and_then(|all| all.iter().find(|one| one["name"] == "default").or(all.first()));
         let source = named.map_or(&config[FIELD], |one| &one["template"]);
-        Ok(source.as_str().map(str::to_owned))
+        source.as_str().map(str::to_owned)
     }
 
     /// The conversation as the model reads it; with `add_generation_prompt`, up to where its own turn begins.

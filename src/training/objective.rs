@@ -79,9 +79,10 @@ impl Objective {
             let within = |range: &std::ops::Range<usize>| n * length + range.start..n * length + range.end;
             let (chosen, rejected) = (within(&pair.chosen), within(&pair.rejected));
             let total = |range: &std::ops::Range<usize>| -> (f64, f64) {
-                let tokens =
-                    nll[range.clone()].iter().zip(&weights[range.clone()]).filter(|(_, w)| **w > 0.0);
-                tokens.fold((0.0, 0.0), |(nats, count), (nll, _)| (nats + f64::from(*nll), count + 1.0))
+                let tokens = nll[range.clone()].iter().zip(&weights[range.clone()]);
+                tokens.fold((0.0, 0.0), |(nats, count), (nll, w)| {
+                    (nats + f64::from(*nll) * f64::from(w.max(0.0)), count + f64::from(w.max(0.0)))
+                })
             };
             let ((nats, tokens), (other, _)) = (total(&chosen), total(&rejected));
             // How much more the chosen answer has gained than the other.
@@ -96,8 +97,8 @@ impl Objective {
             // What no step has moved differs in the last bits only.
             sum.right += if gained.abs() < 1e-3 { 0.5 } else { f64::from(u8::from(gained > 0.0)) };
             for (range, slope) in [(chosen, pull + share), (rejected, -pull)] {
-                for at in range.filter(|at| weights[*at] > 0.0) {
-                    slopes[at] = slope as f32;
+                for at in range {
+                    slopes[at] = slope as f32 * weights[at].max(0.0);
                 }
             }
         }

@@ -20,13 +20,15 @@ const AT_ONCE: usize = 16;
 
 impl Pairs {
     /// Takes the reference's margins of these pairs, in rows of `length` tokens; pairs that do not fit one are left out.
-    /// `name` is where they come from. Fails when none is left.
+    /// `name` is where they come from. Where `weighed`, the tokens count that are why an answer is preferred
+    /// ([`Taste::weigh`]); otherwise all count alike. Fails when none is left.
     pub fn new(
         samples: Vec<Sample>,
         reference: (&ModelConfig, &Weights),
         length: usize,
         threads: usize,
         name: &str,
+        weighed: bool,
     ) -> Result<Self> {
         let fits = |sample: &Sample| {
             let tokens = |ids: &[u32]| ids.len().saturating_sub(1);
@@ -34,6 +36,10 @@ impl Pairs {
             tokens(&sample.ids) > 0 && other > 0 && tokens(&sample.ids) + other <= length
         };
         let mut samples: Vec<Sample> = samples.into_iter().filter(fits).collect();
+        if weighed {
+            let taste = Taste::of(&samples);
+            samples.iter_mut().for_each(|sample| taste.weigh(sample));
+        }
         if samples.is_empty() {
             return Err(Error::Data {
                 source_name: name.into(),
@@ -131,7 +137,7 @@ fn take_margins(network: &Network, samples: &mut [Sample], length: usize, buffer
     for (n, (sample, row)) in samples.iter_mut().zip(&rows).enumerate() {
         let nats = |range: &std::ops::Range<usize>| -> f64 {
             let at = n * length + range.start..n * length + range.end;
-            at.filter(|at| weights[*at] > 0.0).map(|at| f64::from(nll[at])).sum()
+            at.map(|at| f64::from(nll[at]) * f64::from(weights[at].max(0.0))).sum()
         };
         if let (Some(rejected), Some(pair)) = (&mut sample.rejected, row.pairs().first()) {
             rejected.margin = (nats(&pair.rejected) - nats(&pair.chosen)) as f32;
@@ -197,7 +203,7 @@ mod tests {
         let base = Network::new(&config, Seed::new(1)).unwrap().weights().unwrap();
         let source = |count, seed| {
             let samples = pairs(&tokenizer, count, seed);
-            Box::new(Pairs::new(samples, (&config, &base), 16, 2, "test").unwrap())
+            Box::new(Pairs::new(samples, (&config, &base), 16, 2, "test", false).unwrap())
         };
         let objective = Objective::Preference { beta: 0.5, likelihood: 0.1, rehearsal: 0.0 };
         let training = TrainingConfig {
@@ -231,9 +237,13 @@ mod tests {
         let tokenizer = Tokenizer::characters("abcdxy").unwrap();
         let config = small().model.unwrap().config(tokenizer.vocab_size());
         let base = Network::new(&config, Seed::new(1)).unwrap().weights().unwrap();
-        let error = Pairs::new(Vec::new(), (&config, &base), 16, 1, "play.db").err().unwrap().to_string();
+        let error =
+            Pairs::new(Vec::new(), (&config, &base), 16, 1, "play.db", false).err().unwrap().to_string();
         assert!(error.contains("play.db") && error.contains("pick pairs"), "{error}");
-        assert!(Pairs::new(pairs(&tokenizer, 3, 1), (&config, &base), 13, 1, "p").is_err());
-        assert_eq!(Pairs::new(pairs(&tokenizer, 3, 1), (&config, &base), 14, 1, "p").unwrap().len(), 3);
+        assert!(Pairs::new(pairs(&tokenizer, 3, 1), (&config, &base), 13, 1, "p", false).is_err());
+        assert_eq!(
+            Pairs::new(pairs(&tokenizer, 3, 1), (&config, &base), 14, 1, "p", false).unwrap().len(),
+            3
+        );
     }
 }

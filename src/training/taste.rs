@@ -76,6 +76,28 @@ impl Taste {
     }
 }
 
+impl Taste {
+    /// Makes each token of a pair count by how much it is why one answer is preferred: tokens that are liked in the chosen
+    /// answer, tokens that are disliked in the other, the weightiest 1 (token-level importance, as in TIS-DPO, Liu et al.
+    /// 2024). So what the answers have in common, and what merely stands beside the style, stays as it is.
+    pub fn weigh(&self, pair: &mut Sample) {
+        let Some(other) = &mut pair.rejected else { return };
+        let mut sides = [(&pair.ids, &mut pair.loss, 1.0), (&other.ids, &mut other.loss, -1.0)];
+        let share = |id: u32, sign: f32| (sign * self.weight(id)).max(0.0);
+        let most = sides.iter().flat_map(|(ids, loss, sign)| {
+            let counted = ids.iter().zip(loss.iter()).filter(|(_, weight)| **weight > 0.0);
+            counted.map(move |(id, _)| share(*id, *sign))
+        });
+        let most = most.fold(0.0, f32::max);
+        // Nothing is known of any of its tokens: all count.
+        if most > 0.0 {
+            for (ids, loss, sign) in &mut sides {
+                ids.iter().zip(loss.iter_mut()).for_each(|(id, weight)| *weight *= share(*id, *sign) / most);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +121,22 @@ mod tests {
         assert!(loss[1] > 0.8 && loss[1] == loss[2], "{loss:?}");
         assert!(loss[4] < 0.2 && loss[4] == loss[5], "{loss:?}");
         assert_eq!([loss[0], loss[3], loss[6], loss[7]], [0.0, 0.1, 0.0, 0.5]);
+    }
+
+    #[test]
+    fn of_a_pair_the_tokens_count_that_are_why() {
+        let pairs: Vec<Sample> = (3..60).map(|n| pair(&[0, n, 1], &[0, n + 57, 2])).collect();
+        let taste = Taste::of(&pairs);
+        let mut one = pair(&[0, 2, 1, 300], &[0, 1, 2, 300]);
+        taste.weigh(&mut one);
+        let other = one.rejected.unwrap();
+        assert_eq!(one.loss[..2], [0.0, 0.0]);
+        assert_eq!(other.loss[..2], [0.0, 0.0]);
+        assert!(one.loss[2].max(other.loss[2]) == 1.0 && one.loss[2].min(other.loss[2]) > 0.5);
+        assert_eq!([one.loss[3], other.loss[3]], [0.0, 0.0]);
+        let mut unknown = pair(&[0, 400], &[0, 401]);
+        taste.weigh(&mut unknown);
+        assert_eq!(unknown, pair(&[0, 400], &[0, 401]));
     }
 
     #[test]

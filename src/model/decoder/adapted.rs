@@ -37,11 +37,17 @@ struct Pair {
 
 /// An adapter laid out for decoding. Immutable.
 pub struct LoadedAdapter {
+    hash: [u8; 32],
     rank: usize,
     layers: Vec<[Option<Pair>; 7]>,
 }
 
 impl LoadedAdapter {
+    /// What tells it from others.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
     /// Lays an adapter out for a model of this shape. Fails where it adapts what the model does not have.
     pub fn new(adapter: &Adapter, config: &ModelConfig) -> Result<Self> {
         let refused = |name: &str, reason: String| {
@@ -51,6 +57,14 @@ impl LoadedAdapter {
             return Err(refused("", "the model is recurrent, and adapters are for transformers".into()));
         };
         let scale = adapter.alpha / adapter.rank as f32;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&scale.to_le_bytes());
+        for (name, (_, values)) in adapter.tensors() {
+            hasher.update(name.as_bytes());
+            values.iter().for_each(|value| {
+                hasher.update(&value.to_le_bytes());
+            });
+        }
         let mut left: BTreeSet<&str> = adapter.tensors().keys().map(String::as_str).collect();
         let mut layers = Vec::new();
         for n in 0..config.num_hidden_layers {
@@ -79,7 +93,7 @@ impl LoadedAdapter {
         }
         match left.first() {
             Some(name) => Err(refused(name, "the model has no such part to adapt".into())),
-            None => Ok(Self { rank: adapter.rank, layers }),
+            None => Ok(Self { hash: *hasher.finalize().as_bytes(), rank: adapter.rank, layers }),
         }
     }
 

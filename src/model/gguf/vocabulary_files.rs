@@ -18,25 +18,47 @@ impl GgufVocabulary {
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = read_limited(&path, 1 << 28, "read the model's tokenizer")?;
-        let tokenizer = Tokenizer::from_bytes(&bytes, &path.display().to_string())?;
-        let json = |file: &str| -> Result<Value> {
+        let part = |file: &str| {
             let path = dir.join(file);
             if !path.exists() {
-                return Ok(Value::Null);
+                return Ok(None);
             }
-            let bytes = read_limited(&path, 1 << 26, "read the tokenizer's config")?;
-            serde_json::from_slice(&bytes).map_err(|e| Error::Syntax {
-                file: path.display().to_string(),
+            read_limited(&path, 1 << 26, "read the tokenizer's config").map(Some)
+        };
+        let tokenizer = read_limited(&path, 1 << 28, "read the model's tokenizer")?;
+        let config = part(TOKENIZER_CONFIG)?;
+        let own = [part("config.json")?, part("chat_template.jinja")?];
+        let [model, template] = own.each_ref().map(Option::as_deref);
+        Self::from_parts(&dir.display().to_string(), &tokenizer, config.as_deref(), model, template).map(Some)
+    }
+
+    /// Takes the files of a directory: `tokenizer.json`, and where they are there `tokenizer_config.json`, `config.json` and
+    /// `chat_template.jinja`. `dir` is for messages.
+    pub fn from_parts(
+        dir: &str,
+        tokenizer: &[u8],
+        tokenizer_config: Option<&[u8]>,
+        model_config: Option<&[u8]>,
+        chat_template: Option<&[u8]>,
+    ) -> Result<Self> {
+        let json = |file: &str, bytes: Option<&[u8]>| -> Result<Value> {
+            let parsed = bytes.map_or(Ok(Value::Null), serde_json::from_slice);
+            parsed.map_err(|e| Error::Syntax {
+                file: format!("{dir}/{file}"),
                 line: e.line(),
                 column: e.column(),
                 reason: "this is no JSON".into(),
                 remedy: "copy the whole model again".into(),
             })
         };
-        let special = SpecialTokens::from_json(&json(TOKENIZER_CONFIG)?, &json("config.json")?, &tokenizer);
-        let chat_template = ChatTemplate::source_in(dir)?;
-        Ok(Some(Self { tokenizer, special, chat_template }))
+        let tokenizer = Tokenizer::from_bytes(tokenizer, &format!("{dir}/{TOKENIZER}"))?;
+        let config = json(TOKENIZER_CONFIG, tokenizer_config)?;
+        let special = SpecialTokens::from_json(&config, &json("config.json", model_config)?, &tokenizer);
+        let chat_template = match chat_template {
+            Some(own) => Some(String::from_utf8_lossy(own).into_owned()),
+            None => ChatTemplate::source_of(&config),
+        };
+        Ok(Self { tokenizer, special, chat_template })
     }
 
     /// The files, by name: `tokenizer.json` and `tokenizer_config.json`.

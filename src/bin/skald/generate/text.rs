@@ -2,7 +2,8 @@
 
 use crate::Common;
 use bevy_skald::decode::{
-    Backend, Finish, Form, Grammar, LoadedModel, Output, Request, Sampling, Scheduler, SchedulerConfig,
+    Backend, Finish, Form, Grammar, LoadedModel, Output, Prompt, Request, Sampling, Scheduler,
+    SchedulerConfig,
 };
 use bevy_skald::files::read_text;
 use bevy_skald::text::Message;
@@ -84,11 +85,11 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
     let form = form(args)?;
     let model = Arc::new(LoadedModel::open(&args.model)?);
     let prompt = match (&args.prompt, &args.say) {
-        (Some(text), _) => model.text_prompt(text),
+        (Some(text), _) => Prompt::Text(model.text_prompt(text)),
         (None, said) => {
             let system = args.system.iter().map(|text| Message::new("system", text));
             let said = Message::new("user", said.as_deref().unwrap_or_default());
-            model.chat_prompt(&system.chain([said]).collect::<Vec<_>>())?
+            Prompt::Chat(system.chain([said]).collect())
         }
     };
     let adapter = args.adapter.as_deref().map(bevy_skald::model::Adapter::load).transpose()?;
