@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How much is done in a step, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,10 @@ pub struct SchedulerCounters {
     pub shared: u64,
     /// Tokens that a constraint forced.
     pub forced: u64,
+    /// Masks of constraints, and how long they took, on whatever thread.
+    pub masks: u64,
+    /// See `masks`.
+    pub mask_time: Duration,
     /// How often a sequence had to wait for room in the KV cache.
     pub preempted: u64,
 }
@@ -340,6 +345,9 @@ impl Scheduler {
         let mut running = Vec::with_capacity(self.running.len());
         for (mut sequence, goes_on) in self.running.drain(..).zip(goes_on) {
             self.counters.forced += std::mem::take(&mut sequence.forced) as u64;
+            let (masks, time) = std::mem::take(&mut sequence.masks);
+            self.counters.masks += masks;
+            self.counters.mask_time += time;
             if std::mem::take(&mut sequence.waits) {
                 self.paused.push(sequence);
             } else if goes_on {

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::model::KvCache;
 use crate::seed::Stream;
 use crate::text::DecodeStream;
+use std::time::{Duration, Instant};
 
 pub(super) struct Sequence {
     pub(super) id: RequestId,
@@ -28,6 +29,8 @@ pub(super) struct Sequence {
     dropped: usize,
     /// Tokens that were forced since somebody asked.
     pub(super) forced: usize,
+    /// Masks since somebody asked, and how long they took.
+    pub(super) masks: (u64, Duration),
     /// It has lost its place in the KV cache.
     pub(super) waits: bool,
 }
@@ -54,6 +57,7 @@ impl Sequence {
             logits: Vec::new(),
             dropped,
             forced: 0,
+            masks: (0, Duration::ZERO),
             waits: false,
             request,
         }
@@ -72,7 +76,10 @@ impl Sequence {
     /// Draws the next token from the logits. Returns whether the sequence goes on.
     pub(super) fn draw(&mut self, model: &LoadedModel, outputs: &mut Vec<Output>) -> bool {
         if let Some(constraint) = &mut self.request.constraint {
+            let since = Instant::now();
             constraint.mask(&mut self.logits);
+            self.masks.0 += 1;
+            self.masks.1 += since.elapsed();
         }
         let answer = &self.tokens[self.prompt..];
         let drawn = self.request.sampling.sample(&mut self.logits, answer, &mut self.noise);

@@ -166,6 +166,7 @@ pub struct GeneratePlugin;
 impl Plugin for GeneratePlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Answers>()
+            .init_resource::<GenerateStats>()
             .add_message::<GenerationFinished>()
             .add_message::<GenerationFailed>()
             .add_observer(take)
@@ -179,6 +180,19 @@ impl Plugin for GeneratePlugin {
 struct Speaker {
     decoding: Decoding,
     open: HashMap<u64, Entity>,
+}
+
+/// What [`Generate`] has done so far.
+#[derive(Resource, Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerateStats {
+    /// Answers that are whole.
+    pub finished: u64,
+    /// Tokens of them.
+    pub tokens: u64,
+    /// Answers on their way.
+    pub open: usize,
+    /// Bytes of keys and values, what is kept for later included.
+    pub kv_bytes: usize,
 }
 
 #[derive(Resource, Default)]
@@ -275,6 +289,7 @@ fn receive(
     mut answers: ResMut<Answers>,
     worker: Res<ComputeWorker>,
     mut generations: Query<&mut Generation>,
+    mut stats: ResMut<GenerateStats>,
     mut finished: MessageWriter<GenerationFinished>,
     mut failed: MessageWriter<GenerationFailed>,
     mut commands: Commands,
@@ -294,6 +309,8 @@ fn receive(
                     speaker.open.remove(&ticket);
                     let Ok(mut generation) = generations.get_mut(entity) else { continue };
                     let text = std::mem::take(&mut generation.text);
+                    stats.finished += 1;
+                    stats.tokens += tokens as u64;
                     let event = GenerationFinished { entity, text, finish, tokens, dropped };
                     finished.write(event.clone());
                     if let Ok(mut of) = commands.get_entity(entity) {
@@ -315,4 +332,7 @@ fn receive(
         }
         gone.is_ok()
     });
+    stats.open =
+        answers.speakers.values().map(|speaker| speaker.open.len()).sum::<usize>() + answers.asked.len();
+    stats.kv_bytes = answers.speakers.values().map(|speaker| speaker.decoding.kv_bytes()).sum();
 }

@@ -15,7 +15,9 @@ mod worker;
 
 pub(crate) use decoding::Decoding;
 pub use diagnostics::{DialogueStats, SkaldDiagnosticsPlugin};
-pub use generate::{Generate, GeneratePlugin, Generation, GenerationFailed, GenerationFinished};
+pub use generate::{
+    Generate, GeneratePlugin, GenerateStats, Generation, GenerationFailed, GenerationFinished,
+};
 pub use governor::FrameGovernor;
 pub use model_asset::{ModelAsset, ModelDirectoryAppExt, ModelLoader, ModelLoaderError};
 pub use training::{Training, TrainingPlugin, TrainingState};

@@ -7,6 +7,7 @@ use bevy_skald::decode::Sampling;
 use bevy_skald::dialogue::{Facts, Persona};
 use bevy_skald::model::Checkpoint;
 use bevy_skald::prelude::*;
+use bevy_skald::runtime::FrameGovernor;
 use bevy_skald::{Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -30,13 +31,16 @@ pub struct FrameArgs {
     /// What a training in the background costs, instead of talk: the config of a training of dialogue.
     #[arg(long, value_name = "F.ron")]
     training: Option<PathBuf>,
+    /// Let the worker run as it likes.
+    #[arg(long)]
+    ungoverned: bool,
     /// What that training learns from.
     #[arg(long, value_name = "PATH", num_args = 1.., default_value = "assets/dialogue")]
     data: Vec<PathBuf>,
 }
 
 /// A frame at 60 Hz.
-const FRAME: Duration = Duration::from_nanos(16_666_667);
+pub(super) const FRAME: Duration = Duration::from_nanos(16_666_667);
 /// How long talk stays off or on before it is toggled.
 const STRETCH: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,7 @@ pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
     spawn_village(&mut app, args.npcs, &voices);
     app.finish();
     app.cleanup();
+    app.world_mut().resource_mut::<FrameGovernor>().enabled = !args.ungoverned;
     // The model loads, and the first lines warm everything up.
     let warm = Instant::now();
     app.world_mut().resource_mut::<Talking>().0 = true;
@@ -99,6 +104,7 @@ pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
             off.push(took.as_secs_f64() * 1000.0);
         }
     }
+    let overruns = app.world().resource::<FrameGovernor>().overruns();
     let stats = app.world().resource::<DialogueStats>();
     let (lines, tokens) = (stats.finished - before.finished, stats.tokens - before.tokens);
     let fallbacks = stats.fallbacks - before.fallbacks;
@@ -106,12 +112,13 @@ pub fn run(args: &FrameArgs, common: &Common) -> Result<()> {
     let line = serde_json::json!({
         "off": off, "on": on, "lines": lines, "fallbacks": fallbacks, "npcs": args.npcs,
         "tokens_per_s": tokens as f64 / on_for.as_secs_f64().max(1e-9), "work_ms": args.work_ms,
+        "overruns": overruns, "governed": !args.ungoverned,
     });
     show(&line, common);
     Ok(())
 }
 
-fn show(line: &serde_json::Value, common: &Common) {
+pub(super) fn show(line: &serde_json::Value, common: &Common) {
     if common.json {
         println!("{line}");
     } else {
@@ -187,7 +194,7 @@ fn training(args: &FrameArgs, config: &Path, app: &mut App, common: &Common) -> 
     Ok(())
 }
 
-fn figures(mut times: Vec<f64>) -> serde_json::Value {
+pub(super) fn figures(mut times: Vec<f64>) -> serde_json::Value {
     times.sort_by(f64::total_cmp);
     let at =
         |share: f64| times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1)));
@@ -227,11 +234,16 @@ fn spawn_village(app: &mut App, npcs: usize, voices: &[String]) {
 
 /// The game's own work: busy, as a game is.
 fn work(work: Res<Work>, facts: Facts) {
+    spin(work.0);
+    let _ = &facts;
+}
+
+/// Keeps a core busy.
+pub(super) fn spin(time: Duration) {
     let start = Instant::now();
-    while start.elapsed() < work.0 {
+    while start.elapsed() < time {
         std::hint::spin_loop();
     }
-    let _ = &facts;
 }
 
 /// Everybody who has nothing to say is spoken to.

@@ -110,7 +110,7 @@ fn step(
 }
 
 /// The memory of this process, where the system tells.
-fn rss() -> Option<u64> {
+pub(super) fn rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)

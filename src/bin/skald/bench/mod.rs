@@ -1,6 +1,8 @@
 //! `skald bench`: what things cost on this machine.
 
 #[cfg(feature = "bevy")]
+mod crowd;
+#[cfg(feature = "bevy")]
 mod frame;
 mod inference;
 mod training;
@@ -18,6 +20,9 @@ pub struct BenchArgs {
 
 #[derive(Subcommand)]
 enum What {
+    /// How long a crowd takes to say a line each, what that costs a frame, and what silence costs.
+    #[cfg(feature = "bevy")]
+    Crowd(crowd::CrowdArgs),
     /// What talking NPCs cost a frame: the same app with talk off and on, in alternating stretches.
     #[cfg(feature = "bevy")]
     Frame(frame::FrameArgs),
@@ -29,6 +34,8 @@ enum What {
 
 pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
     match &args.what {
+        #[cfg(feature = "bevy")]
+        What::Crowd(args) => crowd::run(args, common),
         #[cfg(feature = "bevy")]
         What::Frame(args) => frame::run(args, common),
         What::Inference(args) => inference::run(args, common),

@@ -3,7 +3,7 @@
 use crate::Common;
 use bevy_skald::decode::{
     Backend, Finish, Form, Grammar, LoadedModel, Output, Prompt, Request, Sampling, Scheduler,
-    SchedulerConfig,
+    SchedulerConfig, SchedulerCounters,
 };
 use bevy_skald::files::read_text;
 use bevy_skald::text::Message;
@@ -73,6 +73,9 @@ fn form(args: &TextArgs) -> Result<Option<Form>> {
     Ok(args.regex.clone().map(Form::Regex).or(lark.map(Form::Lark)))
 }
 
+/// Answers that are made ready before there is room for them.
+const AHEAD: usize = 64;
+
 struct Answer {
     text: String,
     tokens: usize,
@@ -106,23 +109,25 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
     let threads = threads.map_err(|e| Error::backend("starting the threads", e))?;
     let mut scheduler = Scheduler::new(Arc::clone(&model), SchedulerConfig::default());
     let mut places = BTreeMap::new();
-    for n in 0..args.count {
-        let grammar = form.as_ref().map(|form| Grammar::new(&model, form)).transpose()?;
-        let id = scheduler.submit(Request {
-            prompt: prompt.clone(),
-            sampling: sampling.clone(),
-            seed: common.seed().derive_index(n as u64),
-            constraint: grammar.map(|grammar| Box::new(grammar) as _),
-            priority: 0,
-            adapter: adapter.clone(),
-        });
-        places.insert(id, n);
-    }
     let start = Instant::now();
     let answer = || Answer { text: String::new(), tokens: 0, finish: None };
     let mut answers: Vec<Answer> = (0..args.count).map(|_| answer()).collect();
     let mut told = 0;
     while told < answers.len() {
+        // Only some are made ahead: each has a grammar of its own.
+        while places.len() < args.count && scheduler.load().0 + scheduler.load().1 < AHEAD {
+            let n = places.len();
+            let grammar = form.as_ref().map(|form| Grammar::new(&model, form)).transpose()?;
+            let id = scheduler.submit(Request {
+                prompt: prompt.clone(),
+                sampling: sampling.clone(),
+                seed: common.seed().derive_index(n as u64),
+                constraint: grammar.map(|grammar| Box::new(grammar) as _),
+                priority: 0,
+                adapter: adapter.clone(),
+            });
+            places.insert(id, n);
+        }
         let mut outputs = Vec::new();
         threads.install(|| scheduler.step(&mut outputs))?;
         for output in outputs {
@@ -143,7 +148,7 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
         }
         while let Some(Answer { text, tokens, finish: Some(finish) }) = answers.get(told) {
             let speed = *tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
-            tell(args, common, text, (*tokens, speed, *finish));
+            tell(args, common, text, (*tokens, speed, *finish), &scheduler.counters());
             told += 1;
         }
     }
@@ -169,13 +174,23 @@ fn delta(text: &str, common: &Common) {
     let _ = std::io::stdout().flush();
 }
 
-fn tell(args: &TextArgs, common: &Common, text: &str, (tokens, speed, finish): (usize, f64, Finish)) {
+fn tell(
+    args: &TextArgs,
+    common: &Common,
+    text: &str,
+    (tokens, speed, finish): (usize, f64, Finish),
+    counters: &SchedulerCounters,
+) {
     if common.json {
         let cut = finish == Finish::Length;
-        println!(
-            "{}",
-            json!({ "done": true, "text": text, "tokens": tokens, "tokens_per_s": speed, "cut": cut })
-        );
+        let mut line =
+            json!({ "done": true, "text": text, "tokens": tokens, "tokens_per_s": speed, "cut": cut });
+        if counters.masks > 0 {
+            // Of all answers so far.
+            line["mask_us"] = (counters.mask_time.as_secs_f64() * 1e6 / counters.masks as f64).into();
+            line["forced_tokens"] = counters.forced.into();
+        }
+        println!("{line}");
     } else if args.count == 1 {
         println!();
     } else {
