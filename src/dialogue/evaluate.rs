@@ -138,9 +138,10 @@ pub fn generate(
         let said = in_world(said, &persona, world);
         let memory = Memory { lines: n as u64, ..Memory::default() };
         let turn = Turn::prepare(&persona, world, &memory, &said, seed.derive("evaluate"), &manner);
-        let id = scheduler.submit(turn.request);
+        let (request, speech) = turn.into_request(model)?;
+        let id = scheduler.submit(request);
         let reference = dialogue.lines().next().map_or_else(String::new, |(_, line)| line.to_owned());
-        speeches.insert(id, (turn.speech, said, reference));
+        speeches.insert(id, (speech, said, reference));
     }
     let mut generated = Vec::new();
     while !scheduler.is_idle() {

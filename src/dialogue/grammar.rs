@@ -57,8 +57,7 @@ impl WorldGrammar {
         said: impl Iterator<Item = String>,
         lexicon: Arc<Lexicon>,
     ) -> Self {
-        let acts =
-            Act::ALL.iter().copied().filter(|&act| persona.allows(act) && possible(act, persona, &ground));
+        let acts = possible_acts(persona, &ground).into_iter();
         let acts: Vec<(Act, f32)> = acts.map(|act| (act, persona.mood.bias(act))).collect();
         Self {
             acts,
@@ -224,6 +223,11 @@ fn owed(act: Act, ground: &Ground) -> Vec<&'static [Slot]> {
         Act::Rumour => vec![&[S::Person, S::Place, S::Item, S::AnItem, S::Creature, S::ACreature]],
         _ => Vec::new(),
     }
+}
+
+/// The acts of a persona that make sense in the world as it is.
+pub(super) fn possible_acts(persona: &Persona, ground: &Ground) -> Vec<Act> {
+    Act::ALL.iter().copied().filter(|&act| persona.allows(act) && possible(act, persona, ground)).collect()
 }
 
 /// Whether an act makes sense in the world as it is.

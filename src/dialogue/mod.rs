@@ -9,6 +9,7 @@
 mod act;
 #[cfg(feature = "bevy")]
 mod adapted;
+mod chat;
 mod corpus;
 pub mod evaluate;
 #[cfg(feature = "bevy")]

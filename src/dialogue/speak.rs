@@ -4,15 +4,17 @@
 //! slots) into words on the screen as it comes; [`Spoken`] is the result.
 
 use super::act::Act;
-use super::grammar::WorldGrammar;
+use super::chat;
+use super::grammar::{WorldGrammar, possible_acts};
 use super::ground::{GoalState, Ground, LineGround};
 use super::link::link;
 use super::memory::{Exchange, Focus, Memory};
 use super::persona::{Goal, Persona};
-use super::prompt::{ANY_VOICE, Setting, prompt};
+use super::prompt::{ANY_VOICE, NPC, Setting, prompt};
 use super::slot::{Piece, Slot, pieces};
 use super::world::World;
-use crate::decode::{Finish, Request, Sampling};
+use crate::decode::{Finish, Form, Grammar, LoadedModel, Request, Sampling};
+use crate::error::Result;
 use crate::seed::Seed;
 use crate::text::{Lexicon, Truecase, clean_player};
 use serde::{Deserialize, Serialize};
@@ -29,11 +31,13 @@ pub struct Manner {
     pub sampling: Sampling,
     /// The words the model may spell (`card.conditioning["word"]`; empty: any).
     pub lexicon: Arc<Lexicon>,
+    /// Whether the model was taught to chat and does not know the dialogue language.
+    pub chats: bool,
 }
 
 impl Manner {
     /// What fits this model.
-    pub fn of(model: &crate::decode::LoadedModel, sampling: Sampling) -> Self {
+    pub fn of(model: &LoadedModel, sampling: Sampling) -> Self {
         let context = model.decoder.context();
         let voices = model.card.conditioning.get("voice").cloned().unwrap_or_default();
         // The head takes six control tokens, each turn a few more.
@@ -42,12 +46,13 @@ impl Manner {
             budget: context.saturating_sub(sampling.max_tokens + 32).min(600),
             sampling,
             lexicon: Arc::clone(&model.lexicon),
+            chats: model.chat.is_some() && model.tokenizer.id(NPC).is_none(),
         }
     }
 
     /// For a backend without a model of ours.
     pub fn plain(sampling: Sampling) -> Self {
-        Self { voices: Vec::new(), budget: 600, sampling, lexicon: Arc::default() }
+        Self { voices: Vec::new(), budget: 600, sampling, lexicon: Arc::default(), chats: false }
     }
 }
 
@@ -55,8 +60,10 @@ impl Manner {
 pub struct Turn {
     /// For the backend.
     pub request: Request,
+    /// The form that the answer is to be held to ([`Self::into_request`]).
+    form: Option<Form>,
     /// For the words that come back.
-    pub speech: Speech,
+    speech: Speech,
 }
 
 impl Turn {
@@ -82,6 +89,9 @@ impl Turn {
             deed: ground.text(Slot::Deed).is_some(),
             quest: ground.goal.word().into(),
         };
+        if manner.chats {
+            return Self::chat(persona, &world, memory, &cleaned, seed, manner, ground, setting);
+        }
         let request = Request {
             prompt: prompt(&setting, memory.exchanges.iter(), &linked.text, manner.budget).into(),
             sampling: manner.sampling.clone(),
@@ -95,18 +105,47 @@ impl Turn {
             priority: 0,
             adapter: None,
         };
-        let speech = Speech {
-            ground,
-            setting,
-            player: linked.text,
-            line: LineGround::default(),
-            case: Truecase::default(),
-            act: None,
-            raw: String::new(),
-            open: String::new(),
-            shown: String::new(),
+        Self { request, form: None, speech: Speech::new(ground, setting, linked.text) }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the other half of `prepare`")]
+    fn chat(
+        persona: &Persona,
+        world: &World,
+        memory: &Memory,
+        said: &str,
+        seed: Seed,
+        manner: &Manner,
+        ground: Ground,
+        setting: Setting,
+    ) -> Self {
+        let acts = possible_acts(persona, &ground);
+        let (prompt, form) = chat::ask(persona, world, memory, &ground, &acts, said);
+        let request = Request {
+            prompt,
+            sampling: manner.sampling.clone(),
+            seed: seed.derive("words"),
+            constraint: None,
+            priority: 0,
+            adapter: None,
         };
-        Self { request, speech }
+        Self { request, form: Some(form), speech: Speech::new(ground, setting, said.to_owned()) }
+    }
+
+    /// The request for a backend of this model, and what reads its answer. Makes a grammar ready where the line is held to
+    /// one, which takes milliseconds: not in a frame.
+    pub fn into_request(self, model: &LoadedModel) -> Result<(Request, Speech)> {
+        let mut request = self.request;
+        if let Some(form) = &self.form {
+            request.constraint = Some(Box::new(Grammar::new(model, form)?));
+        }
+        Ok((request, self.speech))
+    }
+
+    /// Its three parts, for whoever makes the grammar elsewhere.
+    #[cfg(feature = "bevy")]
+    pub(super) fn into_parts(self) -> (Request, Option<Form>, Speech) {
+        (self.request, self.form, self.speech)
     }
 }
 
@@ -125,6 +164,20 @@ pub struct Speech {
 }
 
 impl Speech {
+    fn new(ground: Ground, setting: Setting, player: String) -> Self {
+        Self {
+            ground,
+            setting,
+            player,
+            line: LineGround::default(),
+            case: Truecase::default(),
+            act: None,
+            raw: String::new(),
+            open: String::new(),
+            shown: String::new(),
+        }
+    }
+
     /// Takes more of the model's text; returns what is new on the screen.
     pub fn push(&mut self, delta: &str) -> String {
         let mut new = String::new();

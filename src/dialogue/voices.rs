@@ -3,7 +3,7 @@
 //! A new model gets a backend of its own; lines that are being spoken end on the old one.
 
 use super::speak::{Manner, Speech, Spoken, Turn};
-use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler};
+use crate::decode::{Backend, Grammar, LoadedModel, Output, Sampling, Scheduler};
 use crate::error::{Error, Result};
 use crate::runtime::{ComputeWorker, Decoding, ModelAsset};
 use bevy::asset::LoadState;
@@ -123,8 +123,16 @@ impl Voices {
         });
         // Only the present model's backend is kept when it has nothing to say.
         let voice = &mut self.voices[at];
-        voice.speeches.insert(ticket, turn.speech);
-        voice.decoding.answer(ticket, move || Ok(turn.request), worker);
+        let (mut request, form, speech) = turn.into_parts();
+        voice.speeches.insert(ticket, speech);
+        let model = Self::current(model, models).map(Arc::clone);
+        let make = move || {
+            if let Some((form, model)) = form.zip(model) {
+                request.constraint = Some(Box::new(Grammar::new(&model, &form)?));
+            }
+            Ok(request)
+        };
+        voice.decoding.answer(ticket, make, worker);
         self.voices.retain(|voice| voice.generation == wanted || voice.decoding.is_busy());
         ticket
     }

@@ -6,7 +6,7 @@ use crate::Common;
 use bevy_skald::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
 use bevy_skald::dialogue::{Manner, Memory, PersonFact, Persona, Turn};
 use bevy_skald::files::read_limited;
-use bevy_skald::model::{Adapter, Checkpoint};
+use bevy_skald::model::Adapter;
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -75,14 +75,14 @@ fn dialogue(args: &DialogueArgs, common: &Common) -> Result<()> {
         let (name, role) = (persona.name.clone(), persona.role.clone());
         world.people.push(PersonFact { name, role, place, known_to: None });
     }
-    let model = Arc::new(LoadedModel::new(&Checkpoint::load(&args.model)?)?);
-    if model.card.domain != "dialogue" {
-        let reason = format!("the model is for `{}`", model.card.domain);
+    let model = Arc::new(LoadedModel::open(&args.model)?);
+    if model.card.domain != "dialogue" && model.chat.is_none() {
+        let reason = format!("the model is for `{}`, and was not taught to chat", model.card.domain);
         return Err(Error::config(
             args.model.display().to_string(),
             "domain",
             reason,
-            "give a dialogue model",
+            "give a dialogue model, or one with a chat template",
         ));
     }
     let sampling = Sampling {
@@ -93,20 +93,20 @@ fn dialogue(args: &DialogueArgs, common: &Common) -> Result<()> {
     };
     sampling.validate("options")?;
     let manner = Manner::of(&model, sampling);
-    if !manner.voices.contains(&persona.voice) {
+    if !manner.chats && !manner.voices.contains(&persona.voice) {
         eprintln!(
             "note: the model does not know the voice `{}`; it speaks in the average of {}",
             persona.voice,
             manner.voices.join(", ")
         );
     }
-    let mut turn = Turn::prepare(&persona, &world, &Memory::default(), &args.say, common.seed(), &manner);
+    let turn = Turn::prepare(&persona, &world, &Memory::default(), &args.say, common.seed(), &manner);
+    let (mut request, mut speech) = turn.into_request(&model)?;
     if let Some(adapter) = &args.adapter {
-        turn.request.adapter = Some(model.adapter(&Adapter::load(adapter)?)?);
+        request.adapter = Some(model.adapter(&Adapter::load(adapter)?)?);
     }
-    let mut speech = turn.speech;
     let mut scheduler = Scheduler::new(model, SchedulerConfig::default());
-    scheduler.submit(turn.request);
+    scheduler.submit(request);
     let start = Instant::now();
     let mut out = std::io::stdout();
     loop {

@@ -184,12 +184,11 @@ fn preference(args: &TrainArgs, config: TrainingConfig, claim: Claim, threads: u
     let Preferences { train, held, players, undecided, doubles } =
         crate::data::preferences(&args.data, args.agree, seed)?;
     let pairs = train.len() + held.len();
-    let token_importance = std::env::var("TI").is_ok();
     let [train, held] = [train, held].map(|pairs| preference_samples(&pairs, &tokenizer));
     let name = args.data.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let source =
         |samples, weighed| Pairs::new(samples, (&shape, &weights), config.sequence, threads, &name, weighed);
-    let (train, validation) = (source(train?, token_importance)?, source(held?, false)?);
+    let (train, validation) = (source(train?, true)?, source(held?, false)?);
     let too_long = (pairs - train.len() - validation.len()) as u64;
     let notes = DataNotes {
         split: SplitMethod::ByGroup {

@@ -112,7 +112,8 @@ impl Activations {
                         *out = (x * inverse).round_ties_even() as i8;
                         sums[i / 16] += i32::from(*out);
                     }
-                    self.scales.push(most / 127.0);
+                    // As ggml keeps it beside the block.
+                    self.scales.push(half::f16::from_f32(most / 127.0).to_f32());
                     self.sums.push(sums);
                 }
             },
