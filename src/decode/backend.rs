@@ -37,16 +37,6 @@ impl From<&str> for Prompt {
     }
 }
 
-impl Prompt {
-    /// Its words: the text, or the last message.
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            Self::Chat(messages) => messages.last().map_or("", |message| &message.content),
-        }
-    }
-}
-
 /// One answer that is wanted.
 pub struct Request {
     /// What is to be answered.

@@ -19,6 +19,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The most pages that are kept for later: sixteen thousand tokens.
+const KEPT: usize = 1024;
+
 /// How much is done in a step, and with what.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerConfig {
@@ -356,7 +359,7 @@ impl Scheduler {
         }
         self.running = running;
         // Half the budget is enough for what nobody uses.
-        let kept = self.config.kv_budget / 2 / self.page_bytes().max(1);
+        let kept = (self.config.kv_budget / 2 / self.page_bytes().max(1)).min(KEPT);
         let unused = self.prefixes.unused();
         if unused > kept {
             self.prefixes.evict(unused - kept);

@@ -257,7 +257,8 @@ fn a_talk_that_is_too_long_loses_its_middle_and_says_so() {
     assert!(text.split('\n').nth(1).unwrap().starts_with("user:"), "{text}");
     assert_eq!(model.chat_within(&messages[..3], 24).unwrap().1, 0);
     let mut scheduler = Scheduler::new(Arc::clone(&model), SchedulerConfig::default());
-    scheduler.submit(Request { prompt: Prompt::Chat(messages), ..request(1) });
+    let sampling = Sampling { max_tokens: 24, ..Sampling::default() };
+    scheduler.submit(Request { prompt: Prompt::Chat(messages), sampling, ..request(1) });
     let mut outputs = Vec::new();
     while !scheduler.is_idle() {
         scheduler.step(&mut outputs).unwrap();

@@ -166,7 +166,9 @@ fn activations_are_rounded_to_the_nearest_of_255() {
     x.set(&values, 64, true);
     for (i, value) in values.iter().enumerate() {
         let back = f32::from(x.rounded[i]) * x.scales[i / 32];
-        assert!((back - value).abs() <= 0.5001 * x.scales[i / 32], "{back} {value}");
+        // The scale itself is a half.
+        let most = 0.5001 * x.scales[i / 32] + value.abs() / 2048.0;
+        assert!((back - value).abs() <= most, "{back} {value}");
     }
     x.set(&[0.0; 32], 32, true);
     assert!(x.rounded.iter().all(|q| *q == 0) && x.scales == [0.0]);
