@@ -2,6 +2,8 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
+use crate::player::plugin::PlayerPlugin;
+use crate::quest::plugin::QuestPlugin;
 use crate::runtime::{Execution, RuntimePlugin, TrainingPlugin};
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 use std::sync::{Arc, Mutex};
@@ -16,6 +18,8 @@ use std::time::Duration;
 /// | [`RuntimePlugin`] | the compute worker, model assets |
 /// | [`TrainingPlugin`] | `StartTraining`, trainings in the background |
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
+/// | [`PlayerPlugin`] | `PlayerDid`, `PlayerProfile` |
+/// | [`QuestPlugin`] | `OfferQuest`, `QuestLog` |
 ///
 /// Added separately:
 ///
@@ -92,5 +96,7 @@ impl PluginGroup for SkaldPlugins {
                 sampling: self.sampling,
                 deadline: self.deadline,
             })
+            .add(PlayerPlugin)
+            .add(QuestPlugin)
     }
 }

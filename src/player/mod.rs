@@ -11,6 +11,9 @@ mod events;
 mod histories;
 mod logistic;
 mod model;
+#[cfg(feature = "bevy")]
+pub mod plugin;
+mod profile;
 mod protocol;
 mod source;
 mod style;
@@ -22,6 +25,7 @@ pub use churn::evaluate_churn;
 pub use events::{EventView, OutcomeView};
 pub use histories::{Event, Histories, History};
 pub use model::{Happened, PlayerModel, PlayerState};
+pub use profile::PlayerProfile;
 pub use protocol::{Protocol, evaluate_next};
 pub use style::{Axis, Clusters, Feed, StyleAxes, drift};
 pub use training::PlayerTraining;

@@ -6,7 +6,8 @@ use crate::model::{Checkpoint, Decoder, KvCache, Row, Scratch};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A trained player model. Immutable, and cheap to clone.
+/// A trained player model. Immutable, and cheap to clone. In a Bevy app, a component of the player whom it reads.
+#[cfg_attr(feature = "bevy", derive(bevy::prelude::Component))]
 #[derive(Clone)]
 pub struct PlayerModel(Arc<Inner>);
 

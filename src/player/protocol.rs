@@ -37,8 +37,8 @@ impl Protocol {
                  their expected rank; 95 % bootstrap over players"
             }
             Self::Sampled100 => {
-                "leave one out, sampled 100: the last event of each player with three or more (10,000 drawn of more), \
-                 ranked among 100 subjects drawn uniformly with replacement from those not in the training part, ties at \
+                "leave one out, sampled 100: the last event of each player with three or more in the training part (10,000 \
+                 drawn of more), ranked among 100 subjects drawn uniformly with replacement from those not in the training part, ties at \
                  their expected rank; 95 % bootstrap over players"
             }
         }
@@ -82,6 +82,8 @@ pub fn evaluate_next(
     let first = subjects.start;
     let number = |token: u32| (token != UNKNOWN).then(|| token - first);
     let (mut training, mut cases) = (Vec::new(), Vec::new());
+    // SASRec's protocol asks for three actions in the training part.
+    let least = if protocol == Protocol::Sampled100 { 3 } else { 1 };
     let draws = seed.derive("draws");
     for (at, history) in histories.players.iter().enumerate() {
         let (learned, held) = leave_one_out(history);
@@ -93,7 +95,7 @@ pub fn evaluate_next(
         let mine = about(learned);
         let last = history.events.len().saturating_sub(1);
         let target = history.events[last..].iter().find_map(|e| Some(table.subjects[e.subject? as usize]));
-        if let Some(target) = target.and_then(number).filter(|_| held) {
+        if let Some(target) = target.and_then(number).filter(|_| held && learned >= least) {
             let (mut tokens, _) = model.vocabulary().history(&history.events[..last], &table);
             let context = model.decoder().context();
             tokens.drain(..tokens.len().saturating_sub(context));
@@ -195,23 +197,39 @@ fn measure(
 /// Where the right ones stand, and what stood in the first ten places.
 struct Ranked {
     ranks: Vec<Rank>,
+    /// Whether the right one was first of all, whatever is left out; NaN where that was not asked.
+    first: Vec<f64>,
+    /// Whether the right one is another than the one before.
+    changed: Vec<bool>,
     /// How often each subject was among the first ten.
     shown: Vec<u32>,
     /// Whether a list could be taken (full ranking only).
     listed: bool,
 }
 
+/// Where the right one of a case stands.
+struct Placed {
+    rank: Rank,
+    first: f64,
+    changed: bool,
+    /// The first ten.
+    list: Vec<u32>,
+}
+
 /// The rank of a case's target among its scores, one for each subject; and its first ten.
-fn place(case: &Case, scores: &mut [f32], protocol: Protocol) -> (Rank, Vec<u32>) {
+fn place(case: &Case, scores: &mut [f32], protocol: Protocol) -> Placed {
+    let changed = case.history.last() != Some(&case.target);
     let own = scores[case.target as usize];
     match protocol {
         Protocol::Sampled100 => {
             let drawn = case.against.iter().map(|subject| scores[*subject as usize]);
             let all: Vec<f32> = std::iter::once(own).chain(drawn).collect();
-            (Rank::of(&all, 0).unwrap_or(Rank { above: 0, ties: 0 }), Vec::new())
+            let rank = Rank::of(&all, 0).unwrap_or(Rank { above: 0, ties: 0 });
+            Placed { rank, first: f64::NAN, changed, list: Vec::new() }
         }
         Protocol::Full { masked } => {
             let mut hidden = 0;
+            let first = Rank::of(scores, case.target as usize).map_or(f64::NAN, |rank| rank.hit(1));
             if masked {
                 for subject in case.history.iter().filter(|subject| **subject != case.target) {
                     let score = &mut scores[*subject as usize];
@@ -230,18 +248,26 @@ fn place(case: &Case, scores: &mut [f32], protocol: Protocol) -> (Rank, Vec<u32>
                 order.select_nth_unstable_by(ten, by);
             }
             order.truncate(ten);
-            (rank, order)
+            Placed { rank, first, changed, list: order }
         }
     }
 }
 
-fn gather(parts: Vec<Vec<(Rank, Vec<u32>)>>, count: usize, protocol: Protocol) -> Ranked {
-    let (mut ranks, mut shown) = (Vec::new(), vec![0; count]);
-    for (rank, list) in parts.into_iter().flatten() {
-        ranks.push(rank);
-        list.iter().for_each(|subject| shown[*subject as usize] += 1);
+fn gather(parts: Vec<Vec<Placed>>, count: usize, protocol: Protocol) -> Ranked {
+    let mut all = Ranked {
+        ranks: Vec::new(),
+        first: Vec::new(),
+        changed: Vec::new(),
+        shown: vec![0; count],
+        listed: protocol != Protocol::Sampled100,
+    };
+    for Placed { rank, first, changed, list } in parts.into_iter().flatten() {
+        all.ranks.push(rank);
+        all.first.push(first);
+        all.changed.push(changed);
+        list.iter().for_each(|subject| all.shown[*subject as usize] += 1);
     }
-    Ranked { ranks, shown, listed: protocol != Protocol::Sampled100 }
+    all
 }
 
 fn by_model(model: &PlayerModel, tokens: &[&[u32]], cases: &[Case], protocol: Protocol) -> Result<Ranked> {
@@ -297,6 +323,12 @@ fn columns(ranked: &Ranked, thirds: &[usize]) -> BTreeMap<String, Vec<f64>> {
             columns.insert(format!("{name}@{k}"), ranked.ranks.iter().map(|rank| gain(rank, k)).collect());
         }
     }
+    if ranked.listed {
+        let changes = ranked.first.iter().zip(&ranked.changed);
+        let changes = changes.map(|(first, changed)| if *changed { *first } else { f64::NAN });
+        columns.insert("change_only_accuracy".into(), changes.collect());
+        columns.insert("next_action_accuracy".into(), ranked.first.clone());
+    }
     for (third, name) in ["popular", "middle", "rare"].iter().enumerate() {
         let of = |(rank, own): (&Rank, &usize)| if *own == third { rank.ndcg(10) } else { f64::NAN };
         columns.insert(
@@ -344,9 +376,9 @@ mod tests {
     fn what_is_masked_does_not_stand_above() {
         let mut scores = [5.0, 4.0, 3.0, 2.0];
         let masked = place(&case(vec![0, 2, 3], 3), &mut scores.clone(), Protocol::Full { masked: true });
-        assert_eq!(masked.0, Rank { above: 1, ties: 0 });
+        assert_eq!(masked.rank, Rank { above: 1, ties: 0 });
         let plain = place(&case(vec![0, 2, 3], 3), &mut scores, Protocol::Full { masked: false });
-        assert_eq!(plain.0, Rank { above: 3, ties: 0 });
+        assert_eq!(plain.rank, Rank { above: 3, ties: 0 });
     }
 
     proptest! {
@@ -356,7 +388,7 @@ mod tests {
             let target = target.index(scores.len());
             let history: Vec<u32> = seen.iter().filter(|s| **s < scores.len()).map(|s| *s as u32).collect();
             let mut floats: Vec<f32> = scores.iter().map(|s| f32::from(*s)).collect();
-            let (rank, ten) = place(&case(history.clone(), target as u32), &mut floats, Protocol::Full { masked: true });
+            let Placed { rank, list: ten, .. } = place(&case(history.clone(), target as u32), &mut floats, Protocol::Full { masked: true });
             let mut kept: Vec<usize> = (0..scores.len()).filter(|i| *i == target || !history.contains(&(*i as u32))).collect();
             kept.sort_by(|a, b| scores[*b].cmp(&scores[*a]));
             let places: Vec<f64> = (0..kept.len()).filter(|p| scores[kept[*p]] == scores[target]).map(|p| p as f64).collect();

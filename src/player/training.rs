@@ -93,7 +93,7 @@ impl PlayerTraining {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::histories::tests::store;
     use super::*;
     use crate::job;

@@ -9,13 +9,19 @@ mod change;
 mod check;
 mod choose;
 mod evaluate;
+#[cfg(feature = "bevy")]
+mod facts;
 mod generate;
 mod log;
 mod plan;
+#[cfg(feature = "bevy")]
+pub mod plugin;
 mod quest;
 mod review;
 mod reward;
 mod simulate;
+#[cfg(test)]
+mod tests;
 mod words;
 mod world;
 
@@ -25,6 +31,8 @@ pub use choose::{
     Arm, Caps, Choice, Chooser, Felt, Population, Suggestion, Taste, note_event, suggest_difficulty,
 };
 pub use evaluate::{QuestTrial, evaluate_quests};
+#[cfg(feature = "bevy")]
+pub use facts::{Coins, HeldBy, PlayableLevel, QuestFacts, Recipes, Strength, Way};
 pub use generate::{Generator, LevelSource, Request};
 pub use log::{Changed, NotTaken, OpenQuest, QuestBook};
 pub use plan::{MOST_STEPS, Move, Obstacle, Plan, Planner};

@@ -8,6 +8,10 @@ mod dialogue;
 mod evaluation;
 #[cfg(feature = "bevy")]
 mod game_training;
+#[cfg(feature = "bevy")]
+mod player;
+#[cfg(feature = "bevy")]
+mod quest;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;
