@@ -10,8 +10,10 @@ pub mod files;
 pub mod job;
 pub mod model;
 pub mod nn;
+pub mod player;
 #[cfg(feature = "bevy")]
 mod plugins;
+pub mod quest;
 pub mod recording;
 #[cfg(feature = "bevy")]
 pub mod runtime;

@@ -2,6 +2,8 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
+use crate::player::plugin::PlayerPlugin;
+use crate::quest::plugin::QuestPlugin;
 use crate::runtime::{Execution, GeneratePlugin, RuntimePlugin, TrainingPlugin};
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 use std::sync::{Arc, Mutex};
@@ -17,6 +19,8 @@ use std::time::Duration;
 /// | [`GeneratePlugin`] | `Generate`: answers and values of any model |
 /// | [`TrainingPlugin`] | `StartTraining`, trainings in the background |
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
+/// | [`PlayerPlugin`] | `PlayerDid`, `PlayerProfile` |
+/// | [`QuestPlugin`] | `OfferQuest`, `QuestLog` |
 ///
 /// Added separately:
 ///
@@ -94,5 +98,7 @@ impl PluginGroup for SkaldPlugins {
                 sampling: self.sampling,
                 deadline: self.deadline,
             })
+            .add(PlayerPlugin)
+            .add(QuestPlugin)
     }
 }

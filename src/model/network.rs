@@ -276,10 +276,21 @@ impl Network {
         Adapter::new(lora.rank, lora.alpha, "", tensors).map(Some)
     }
 
+    /// The output head `[vocab, width]`; often the embedding.
+    pub fn head(&self) -> ParameterId {
+        self.head
+    }
+
     /// Logits `[tokens, vocab]` of a packed batch. Positions must be within the model's context.
-    pub fn forward(&self, tape: &mut Tape<'_>, batch: &Packed, mut dropout: Dropout) -> Value {
+    pub fn forward(&self, tape: &mut Tape<'_>, batch: &Packed, dropout: Dropout) -> Value {
+        let x = self.hidden(tape, batch, dropout);
+        tape.linear(x, self.head, None)
+    }
+
+    /// What the head reads: `[tokens, width]`.
+    pub fn hidden(&self, tape: &mut Tape<'_>, batch: &Packed, mut dropout: Dropout) -> Value {
         let x = tape.embedding(self.embedding, &batch.ids);
-        let x = match (&self.config, &self.layers) {
+        match (&self.config, &self.layers) {
             (ModelConfig::Transformer(config), Layers::Transformer { layers, norm, positions, rope }) => {
                 let mut x = x;
                 if let Some(table) = positions {
@@ -301,8 +312,7 @@ impl Network {
                 x
             }
             _ => x,
-        };
-        tape.linear(x, self.head, None)
+        }
     }
 }
 

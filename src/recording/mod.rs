@@ -32,6 +32,7 @@
 mod ack;
 mod chain;
 mod consent;
+mod import;
 #[cfg(feature = "bevy")]
 pub mod plugin;
 mod pseudonym;
@@ -44,6 +45,7 @@ mod verify;
 mod writer;
 
 pub use consent::Consent;
+pub use import::{Basis, Column, Format, Imported, Kind, Mapping, Time, TimeUnit, import};
 pub use pseudonym::Secret;
 pub use reader::{Recorded, Stats, Store};
 pub use recorder::{Outcome, Recorder, RecorderConfig};

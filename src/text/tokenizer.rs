@@ -119,6 +119,34 @@ impl Tokenizer {
         )
     }
 
+    /// One token for each word: [`BASE_SPECIALS`], `<unk>`, then `words`, whose ids follow their order. For vocabularies
+    /// of things that are no text (events, items), which are looked up with [`Self::id`].
+    pub fn words(words: &[String]) -> Result<Self> {
+        let mut all: Vec<&str> = BASE_SPECIALS.into();
+        all.push("<unk>");
+        all.extend(words.iter().map(String::as_str));
+        let mut vocabulary = serde_json::Map::new();
+        for (id, word) in all.iter().enumerate() {
+            if vocabulary.insert((*word).to_owned(), id.into()).is_some() {
+                let reason = format!("the word `{word}` is there twice");
+                return Err(failed("vocabulary", reason, "give each word once"));
+            }
+        }
+        let special = |(id, content): (usize, &str)| {
+            serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            })
+        };
+        let added: Vec<_> = BASE_SPECIALS.into_iter().enumerate().map(special).collect();
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+            "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+            "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" },
+        });
+        Self::from_bytes(json.to_string().as_bytes(), "vocabulary")
+    }
+
     /// Reads a `tokenizer.json`. `file` is for messages.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self> {
         let json: serde_json::Value = serde_json::from_slice(bytes)

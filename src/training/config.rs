@@ -166,13 +166,13 @@ impl TrainingConfig {
             ("adapter", self.adapter.is_none() || self.base.is_some(), "none, or a `base` that it adapts"),
             (
                 "objective",
-                self.objective == Objective::Likelihood || self.base.is_some(),
-                "Likelihood, or a `base` whose taste is changed",
+                !self.objective.is_preference() || self.base.is_some(),
+                "another, or a `base` whose taste is changed",
             ),
             (
                 "calibrate",
                 !self.calibrate || self.objective == Objective::Likelihood,
-                "false, when taste is learned",
+                "false, with this objective",
             ),
             ("ema", self.adapter.is_none() || self.ema.is_none(), "none, with an adapter"),
             ("tokenizer", self.base.is_some() || vocabulary, "Bpe(259) to Bpe(1048576)"),

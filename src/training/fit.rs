@@ -8,7 +8,6 @@ use super::directory::{Claim, Start};
 use super::environment::record_start;
 use super::feed::{Feed, Held};
 use super::learner::{Learner, LossSum, Step, learner};
-use super::objective::Objective;
 use super::packing::PackedRow;
 use super::private::PrivacyState;
 use super::progress::{Fitted, Progress, Stage};
@@ -217,7 +216,7 @@ impl Fit {
         }
         let tally = std::mem::take(&mut self.tally);
         self.standing.calibration = tally.calibration.best();
-        let pairs = self.config.objective != Objective::Likelihood;
+        let pairs = self.config.objective.is_preference();
         self.standing.pair_accuracy = pairs.then(|| tally.loss.right / tally.loss.weight);
         Ok(Some(tally.loss.nats / tally.loss.weight))
     }

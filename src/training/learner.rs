@@ -8,11 +8,13 @@ use super::packing::{Batch, PackedRow, packed};
 use super::private::PrivateBatch;
 use crate::error::{Error, Result};
 use crate::model::{Adapter, Dropout, Family, ModelConfig, Network, Transformer, Weights};
+use crate::nn::kernels::{Matrix, matmul};
 use crate::nn::optim::{Optimizer, clip_global_norm};
 use crate::nn::tape::{Pool, Tape};
 use crate::nn::{Compute, FlatOptimizer, Mode, Parameter, Tensors, clip_scale, cross_entropy, global_norm};
 use crate::seed::Seed;
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 /// How one optimiser step is done.
 pub(super) struct Step {
@@ -184,8 +186,20 @@ impl TapeLearner {
     fn accumulate(&mut self, rows: &[PackedRow], weight: f64, dropout: Dropout) -> f64 {
         let (batch, targets, weights) = packed(rows);
         let mut tape = Tape::new(self.network.parameters(), &mut self.pool);
-        let logits = self.network.forward(&mut tape, &batch, dropout);
-        let loss = tape.loss(logits, &targets, self.config.label_smoothing);
+        let loss = match self.config.objective {
+            Objective::Sampled { negatives, contrast } => {
+                let head = self.network.head();
+                let vocabulary = self.network.config().vocab_size();
+                let mut dice = Seed::new(dropout.seed).derive("negatives").stream();
+                let negatives: Vec<u32> = (0..negatives).map(|_| dice.below(vocabulary) as u32).collect();
+                let hidden = self.network.hidden(&mut tape, &batch, dropout);
+                tape.sampled_loss(hidden, head, &targets, &negatives, contrast)
+            }
+            _ => {
+                let logits = self.network.forward(&mut tape, &batch, dropout);
+                tape.loss(logits, &targets, self.config.label_smoothing)
+            }
+        };
         let (sum, mut slopes) = self.config.objective.judge(rows, tape.value(loss), &weights);
         slopes.iter_mut().for_each(|slope| *slope = (f64::from(*slope) / weight) as f32);
         tape.backward(loss, &slopes, &mut self.grads);
@@ -208,6 +222,44 @@ impl TapeLearner {
         self.network.parameters_mut().values_mut().swap_with_slice(&mut self.averaged);
         out
     }
+}
+
+/// How far the right tokens are from the top: 1 - NDCG@10 among the whole vocabulary, ties at their expected rank,
+/// summed over the rows that count.
+fn misplaced((hidden, width): (&[f32], usize), head: &[f32], targets: &[u32], weights: &[f32]) -> LossSum {
+    const ROWS: usize = 64;
+    let vocabulary = head.len() / width.max(1);
+    let counted: Vec<usize> = (0..targets.len()).filter(|at| weights[*at] > 0.0).collect();
+    let of = |rows: &[usize]| {
+        let mut x = vec![0.0; rows.len() * width];
+        for (x, at) in x.chunks_exact_mut(width).zip(rows) {
+            x.copy_from_slice(&hidden[at * width..][..width]);
+        }
+        let mut scores = vec![0.0; rows.len() * vocabulary];
+        let (a, b) = (Matrix::new(&x, width), Matrix::new(head, width).t());
+        matmul((&mut scores, vocabulary), [rows.len(), width, vocabulary], a, b, [0.0, 1.0], false);
+        let mut sum = LossSum::default();
+        for (scores, at) in scores.chunks_exact(vocabulary).zip(rows) {
+            let own = scores[targets[*at] as usize];
+            let above = scores.iter().filter(|score| **score > own).count();
+            let ties = scores.iter().filter(|score| **score == own).count().saturating_sub(1);
+            let place = above as f64 + ties as f64 / 2.0;
+            let gain = if place < 10.0 { 1.0 / (place + 2.0).log2() } else { 0.0 };
+            // Scores that are no numbers place nothing: the run has diverged.
+            let lost = if own.is_finite() { 1.0 - gain } else { f64::NAN };
+            sum.add(LossSum {
+                nats: lost * f64::from(weights[*at]),
+                weight: f64::from(weights[*at]),
+                right: 0.0,
+            });
+        }
+        sum
+    };
+    let parts: Vec<LossSum> = counted.par_chunks(ROWS).map(of).collect();
+    parts.into_iter().fold(LossSum::default(), |mut sum, part| {
+        sum.add(part);
+        sum
+    })
 }
 
 /// What the name of an averaged weight begins with, in a state.
@@ -235,6 +287,12 @@ impl Learner for TapeLearner {
         let (batch, targets, weights) = packed(rows);
         Ok(self.with_averaged(|this| {
             let mut tape = Tape::new(this.network.parameters(), &mut this.pool);
+            if let Objective::Sampled { .. } = this.config.objective {
+                let hidden = this.network.hidden(&mut tape, &batch, Dropout::default());
+                let width = tape.width(hidden);
+                let head = this.network.parameters().value(this.network.head());
+                return misplaced((tape.value(hidden), width), head, &targets, &weights);
+            }
             let logits = this.network.forward(&mut tape, &batch, Dropout::default());
             let loss = tape.loss(logits, &targets, 0.0);
             if let Some(calibration) = calibration {

@@ -2,6 +2,7 @@
 
 use super::learner::LossSum;
 use super::packing::PackedRow;
+use crate::nn::tape::Contrast;
 use serde::{Deserialize, Serialize};
 
 /// What a run makes smaller.
@@ -24,6 +25,19 @@ pub enum Objective {
         #[serde(default)]
         rehearsal: f32,
     },
+    /// The right token against a few drawn uniformly, for vocabularies of many thousand (SASRec's and gSASRec's training).
+    /// The validation loss is then 1 - NDCG@10 of the right token among the whole vocabulary, ties at their expected rank.
+    Sampled {
+        /// How many are drawn for each batch.
+        negatives: usize,
+        /// What is made of the scores.
+        #[serde(default = "corrected")]
+        contrast: Contrast,
+    },
+}
+
+fn corrected() -> Contrast {
+    Contrast::Softmax { corrected: true }
 }
 
 fn beta() -> f32 {
@@ -31,10 +45,30 @@ fn beta() -> f32 {
 }
 
 impl Objective {
+    /// Whether pairs of answers are learned.
+    pub(super) fn is_preference(&self) -> bool {
+        matches!(self, Self::Preference { .. })
+    }
+
+    /// Whether the right token is told from drawn ones.
+    pub fn is_sampled(&self) -> bool {
+        matches!(self, Self::Sampled { .. })
+    }
+
     /// Each constant: its name, whether it is in range, and the range.
     pub(super) fn rules(&self) -> Vec<(&'static str, bool, &'static str)> {
         match *self {
             Self::Likelihood => Vec::new(),
+            Self::Sampled { negatives, contrast } => {
+                let power = match contrast {
+                    Contrast::Binary { power } => power,
+                    Contrast::Softmax { .. } => 1.0,
+                };
+                vec![
+                    ("objective.negatives", (1..=1 << 16).contains(&negatives), "1 to 65536"),
+                    ("objective.contrast.power", power > 0.0 && power <= 1.0, "above 0, at most 1"),
+                ]
+            }
             Self::Preference { beta, likelihood, rehearsal } => vec![
                 ("objective.beta", beta > 0.0 && beta <= 100.0, "above 0, at most 100"),
                 ("objective.likelihood", (0.0..=100.0).contains(&likelihood), "0 to 100"),
@@ -46,7 +80,7 @@ impl Objective {
     /// By what a sum of losses is divided: the weight of all tokens, or the number of pairs (1 where there is none).
     pub(super) fn weight(&self, rows: &[PackedRow]) -> f64 {
         match self {
-            Self::Likelihood => rows.iter().map(PackedRow::weight).sum(),
+            Self::Likelihood | Self::Sampled { .. } => rows.iter().map(PackedRow::weight).sum(),
             Self::Preference { .. } => rows.iter().map(|row| row.pairs().len() as f64).sum::<f64>().max(1.0),
         }
     }

@@ -10,6 +10,10 @@ mod evaluation;
 mod game_training;
 #[cfg(feature = "bevy")]
 mod generate;
+#[cfg(feature = "bevy")]
+mod player;
+#[cfg(feature = "bevy")]
+mod quest;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;

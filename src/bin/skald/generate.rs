@@ -1,5 +1,6 @@
 //! `skald generate`.
 
+mod quest;
 mod text;
 
 use crate::Common;
@@ -25,6 +26,8 @@ pub struct GenerateArgs {
 enum What {
     /// An NPC's answer, streamed.
     Dialogue(DialogueArgs),
+    /// Quests over what exists in a world, for a player if one is named.
+    Quest(quest::QuestArgs),
     /// What any model says, streamed: a text that goes on, an answer in a conversation, or a value of a given form.
     Text(text::TextArgs),
 }
@@ -60,6 +63,7 @@ struct DialogueArgs {
 pub fn run(args: &GenerateArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Dialogue(args) => dialogue(args, common),
+        What::Quest(args) => quest::generate(args, common),
         What::Text(args) => text::run(args, common),
     }
 }

@@ -1,6 +1,7 @@
 //! `skald recordings`: looks after a playtest store.
 
-use bevy_skald::recording::Store;
+use bevy_skald::files::read_text;
+use bevy_skald::recording::{Mapping, Store, import};
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -17,6 +18,17 @@ pub struct RecordingsArgs {
 enum Action {
     /// Count what is in a store.
     Stats(StoreArgs),
+    /// Take in events that were recorded elsewhere: CSV, TSV, columns of blanks, lines of JSON.
+    Import {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Which column is what, RON (see assets/mappings).
+        #[arg(long, value_name = "F.mapping.ron")]
+        mapping: PathBuf,
+        /// The tables.
+        #[arg(long, value_name = "F", num_args = 1.., required = true)]
+        data: Vec<PathBuf>,
+    },
     /// Check that a store is whole and that nothing acknowledged is missing.
     Verify {
         #[command(flatten)]
@@ -47,6 +59,29 @@ pub fn run(args: &RecordingsArgs, common: &crate::Common) -> Result<()> {
             );
             for (kind, count) in &stats.kinds {
                 text.push_str(&format!("\n{count:>12}  {kind}"));
+            }
+            say(&text)
+        }
+        Action::Import { store: StoreArgs { store }, mapping, data } => {
+            let text = read_text(mapping, 1 << 20, "read the mapping")?;
+            let mapping = Mapping::from_ron(&text, &mapping.display().to_string())?;
+            let begun = std::time::Instant::now();
+            let told = import(&mapping, data, store)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            if common.json {
+                let mut value = serde_json::to_value(&told).map_err(|e| Error::backend("writing JSON", e))?;
+                value["seconds"] = seconds.into();
+                return say(&value.to_string());
+            }
+            let mut text = format!(
+                "{} events of {} players in {} sessions, in {seconds:.1} s",
+                told.events, told.players, told.sessions
+            );
+            for (reason, count) in &told.dropped {
+                text.push_str(&format!("\n{count:>12}  rows dropped: {reason}"));
+            }
+            if let Some(first) = &told.first_dropped {
+                text.push_str(&format!("\n              the first of them is {first}"));
             }
             say(&text)
         }

@@ -12,6 +12,7 @@ use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
 use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
+use bevy_skald::player::PlayerTraining;
 use bevy_skald::seed::Seed;
 use bevy_skald::training::{
     Claim, DataNotes, DataSets, DataSource, Fit, HoldOut, Objective, Pairs, Rehearsed, RunSetup,
@@ -71,6 +72,8 @@ enum Domain {
     Text,
     /// NPC dialogue, from corpora and recordings.
     Dialogue,
+    /// What players do next, or who leaves, from playtest stores.
+    Player,
     /// A dialogue model's taste, from what players read and clicked away (stores) and from picked pairs (JSONL).
     Preference,
 }
@@ -98,6 +101,12 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
         Domain::Preference => {
             let (config, claim) = claim(TrainingConfig::from_ron(&config, &file)?)?;
             preference(args, config, claim, compute.threads)?
+        }
+        Domain::Player => {
+            let parsed = PlayerTraining::from_ron(&config, &file)?;
+            let (training, claim) = claim(parsed.training)?;
+            let setup = PlayerTraining { training, ..parsed }.prepare(&args.data)?;
+            Prepared { setup, bytes_a_token: None, claim }
         }
         Domain::Dialogue => {
             let parsed = DialogueTraining::from_ron(&config, &file)?;
@@ -233,6 +242,7 @@ fn command(args: &TrainArgs) -> String {
         Domain::Text => "text",
         Domain::Dialogue => "dialogue",
         Domain::Preference => "preference",
+        Domain::Player => "player",
     };
     let data: Vec<String> = args.data.iter().map(|path| name(path)).collect();
     let steps = args.steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));

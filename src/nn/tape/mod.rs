@@ -15,9 +15,11 @@ mod loss;
 mod norm;
 mod recurrent;
 mod rope;
+mod sampled;
 
 pub use attention::Heads;
 pub use recurrent::Cell;
+pub use sampled::Contrast;
 
 use super::kernels::add_to;
 use super::parameters::{ParameterId, Parameters};
@@ -131,6 +133,13 @@ enum Op {
         logits: Value,
         targets: Vec<u32>,
         smoothing: f32,
+    },
+    Sampled {
+        x: Value,
+        table: ParameterId,
+        targets: Vec<u32>,
+        negatives: Vec<u32>,
+        slopes: Vec<f32>,
     },
     Dot {
         a: Value,
@@ -280,6 +289,9 @@ impl<'a> Tape<'a> {
                 self.recurrent_back(at, *x, layer, gates, cells, &grad, grads);
             }
             Op::Loss { logits, targets, smoothing } => self.loss_back(*logits, targets, *smoothing, &grad),
+            Op::Sampled { x, table, targets, negatives, slopes } => {
+                self.sampled_back(*x, *table, (targets, negatives), slopes, &grad, grads);
+            }
             Op::Dot { a, table, ids } => self.dot_back(*a, *table, ids, &grad, grads),
         }
         grad
@@ -294,7 +306,8 @@ impl Drop for Tape<'_> {
             match node.op {
                 Op::RmsNorm { scales: kept, .. }
                 | Op::LayerNorm { moments: kept, .. }
-                | Op::Attention { log_sums: kept, .. } => self.pool.give(kept),
+                | Op::Attention { log_sums: kept, .. }
+                | Op::Sampled { slopes: kept, .. } => self.pool.give(kept),
                 Op::Recurrent { gates, cells, .. } => {
                     self.pool.give(gates);
                     self.pool.give(cells);

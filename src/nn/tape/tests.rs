@@ -107,6 +107,17 @@ fn every_operation_agrees_with_finite_differences() {
     check("loss", &none, (&random(18, 1), 6), |t, x| t.loss(x, &[5, 0, 2], 0.0));
     check("smoothed loss", &none, (&random(18, 1), 6), |t, x| t.loss(x, &[5, 0, 2], 0.2));
     check("dot", &p, (&random(12, 1), 4), |t, x| t.dot(x, id(t.parameters(), "w"), &[3, 0, 3]));
+    let p = parameters(&[("w", &[7, 4])]);
+    for contrast in [
+        Contrast::Softmax { corrected: true },
+        Contrast::Softmax { corrected: false },
+        Contrast::Binary { power: 0.6 },
+    ] {
+        // The second row's target was drawn too, and does not stand against itself; one was drawn twice.
+        check("sampled loss", &p, (&random(12, 1), 4), |t, x| {
+            t.sampled_loss(x, id(t.parameters(), "w"), &[5, 0, 2], &[1, 0, 1, 6], contrast)
+        });
+    }
     let table = Arc::new(RopeTable::new(&[1.0, 0.1], 1.0, 8));
     check("rope", &none, (&random(24, 1), 8), |t, x| t.rope(x, 2, &table, &[0, 3, 7]));
 }

@@ -1,6 +1,8 @@
 //! `skald evaluate`: a file per thing that is measured; what they share is here.
 
 mod dialogue;
+mod player;
+mod quest;
 mod ranking;
 mod text;
 
@@ -22,6 +24,10 @@ pub struct EvaluateArgs {
 enum What {
     /// A dialogue model on held-out dialogues, beside a 5-gram.
     Dialogue(dialogue::DialogueArgs),
+    /// A player model on what players did last, or on who left, beside simple baselines.
+    Player(player::PlayerArgs),
+    /// Generated quests: whether they can be finished, and whether choosing them for players pays.
+    Quest(quest::QuestArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
     #[command(after_help = text::FORMAT)]
     Text(text::TextArgs),
@@ -67,6 +73,8 @@ const SAMPLES: usize = 50;
 pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Dialogue(args) => args.report.after(common, || dialogue::evaluate(args, common)),
+        What::Player(args) => args.report.after(common, || player::evaluate(args, common)),
+        What::Quest(args) => args.report.after(common, || quest::evaluate(args, common)),
         What::Text(args) => args.report.after(common, || text::evaluate(args, common)),
         What::Ranking(args) => args.report.after(common, || ranking::evaluate(args, common)),
     }

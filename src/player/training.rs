@@ -1,0 +1,161 @@
+//! [`PlayerTraining`]: the training of a player model, as a RON file.
+
+use super::answer::{ChurnPart, Task, churn_parts};
+use super::events::EventView;
+use super::histories::{Histories, History};
+use super::source::{ChurnSamples, leave_one_out, next_samples};
+use super::vocabulary::EventVocabulary;
+use crate::error::{Error, Result};
+use crate::model::Card;
+use crate::training::{DataNotes, DataSets, DataSource, RunSetup, Shares, SplitMethod, TrainingConfig};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The training of a player model. Unknown fields are refused with their line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlayerTraining {
+    /// How it learns. The tokenizer is made of the events.
+    pub training: TrainingConfig,
+    /// What of the recordings it sees.
+    #[serde(default)]
+    pub events: EventView,
+    /// What it is asked.
+    pub task: Task,
+}
+
+impl PlayerTraining {
+    /// Reads a config. `file` is for messages.
+    pub fn from_ron(text: &str, file: &str) -> Result<Self> {
+        let config: Self = crate::files::parse_ron(text, file)?;
+        config.training.validate(file)?;
+        config.events.validate(file)?;
+        config.task.validate(file)?;
+        if config.training.base.is_some() {
+            let reason = "a player model is trained from scratch: the events are its vocabulary";
+            return Err(Error::config(file, "training.base", reason, "give `model`"));
+        }
+        if config.training.objective.is_sampled() && matches!(config.task, Task::Churn(_)) {
+            let reason = "an answer of two cannot be told from drawn tokens";
+            return Err(Error::config(file, "training.objective", reason, "leave it out"));
+        }
+        Ok(config)
+    }
+
+    /// Reads the stores, and makes vocabulary and samples of them.
+    pub fn prepare(self, data: &[PathBuf]) -> Result<RunSetup> {
+        let histories = Arc::new(Histories::read(data, &self.events)?);
+        let parts = churn_parts(&histories);
+        let count = |(history, part): (&History, &ChurnPart)| match self.task {
+            Task::Next { .. } => leave_one_out(history).0,
+            Task::Churn(_) if *part == ChurnPart::Train => history.events.len(),
+            Task::Churn(_) => 0,
+        };
+        let learned: Vec<usize> = histories.players.iter().zip(&parts).map(count).collect();
+        // Things that only appear in held-out events exist all the same, as in a shop's list.
+        let all = matches!(self.task, Task::Next { .. });
+        let vocabulary = Arc::new(EventVocabulary::of(&histories, &self.events, &learned, all)?);
+        let sequence = self.training.sequence;
+        let (sets, split) = match self.task {
+            Task::Next { validation_players, other_weight } => {
+                let (train, validation) =
+                    next_samples(&histories, &vocabulary, sequence, validation_players, other_weight);
+                (DataSets { train: Box::new(train), validation: Box::new(validation) }, SplitMethod::Unknown)
+            }
+            Task::Churn(task) => {
+                let of = |part: ChurnPart| {
+                    let players = (0..parts.len()).filter(|at| parts[*at] == part);
+                    ChurnSamples::new(&histories, &vocabulary, task, sequence, players)
+                };
+                let (train, validation) = (of(ChurnPart::Train), of(ChurnPart::Validation));
+                let shares = Shares { train: 0.7, validation: 0.1, test: 0.2 };
+                let split = SplitMethod::ByGroup { group: "player".into(), seed: 0, shares };
+                (DataSets { train: Box::new(train), validation: Box::new(validation) }, split)
+            }
+        };
+        let mut card = Card::new("player");
+        vocabulary.note(&mut card)?;
+        let task = ron::to_string(&self.task).map_err(|e| Error::backend("writing the task", e))?;
+        card.conditioning.insert("task".into(), vec![task]);
+        let notes = DataNotes {
+            sources: data.iter().map(|path| DataSource::of(path)).collect::<Result<_>>()?,
+            split,
+            dropped: [("events of no use".to_owned(), histories.dropped)].into(),
+            details: serde_json::json!({
+                "players": histories.players.len(), "events": histories.events(),
+                "subjects": histories.subjects.len(), "task": format!("{:?}", self.task),
+            }),
+        };
+        let tokenizer = vocabulary.tokenizer().clone();
+        Ok(RunSetup { config: self.training, tokenizer, data: sets, card, base: None, notes })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::histories::tests::store;
+    use super::*;
+    use crate::job;
+    use crate::nn::Compute;
+    use crate::player::{PlayerModel, Protocol, evaluate_next};
+    use crate::seed::Seed;
+    use crate::training::Fit;
+
+    pub(crate) const CONFIG: &str = "(
+        training: (model: (architecture: Gpt2(bias: true), hidden_size: 16, layers: 1, heads: 1, intermediate_size: 32, context: 16),
+            objective: Sampled(negatives: 8), steps: 150, sequence: 16, rows: 8, learning_rate: 0.01,
+            validate_every: 50, checkpoint_every: 100, stored_as: F32),
+        task: Next(),
+    )";
+
+    /// Players who go round in a circle of ten things.
+    fn circle() -> String {
+        let mut rows = String::new();
+        for player in 0..60 {
+            for step in 0..8 {
+                rows.push_str(&format!("p{player} Took i{} {step}\n", (player + step) % 10));
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn every_architecture_learns_a_circle_and_is_served_as_it_was_trained() {
+        let (_dir, path) = store(&circle());
+        for architecture in ["Gpt2(bias: true), heads: 1, intermediate_size: 32", "Gru", "Lstm"] {
+            let text = CONFIG
+                .replace("Gpt2(bias: true)", architecture)
+                .replace(", heads: 1, intermediate_size: 32, context", ", context");
+            let text = if architecture.starts_with("Gpt2") { CONFIG.to_owned() } else { text };
+            let out = tempfile::tempdir().unwrap();
+            let config = PlayerTraining::from_ron(&text, "c").unwrap();
+            let setup = config.prepare(std::slice::from_ref(&path)).unwrap();
+            let fit = Fit::new(setup, out.path(), &Compute::cpu(1)).unwrap();
+            job::run(fit, |_| ()).unwrap();
+            let model = PlayerModel::load(out.path()).unwrap();
+            let histories = Histories::read(std::slice::from_ref(&path), model.vocabulary().view()).unwrap();
+            let report =
+                evaluate_next(&model, &histories, Protocol::Full { masked: false }, Seed::new(1), 1).unwrap();
+            assert!(report.figures["hr@1"] > 0.9, "{architecture}: {:?}", report.figures);
+            assert!(report.baselines["popularity"]["hr@1"] < 0.5);
+            assert!(report.baselines["markov"]["hr@1"] > 0.9);
+            assert!(report.baselines["shuffled history"]["hr@1"] < 0.5, "{:?}", report.baselines);
+        }
+    }
+
+    #[test]
+    fn senseless_configs_are_refused_by_field() {
+        for (from, to, field) in [
+            ("task: Next()", "task: Next(other_weight: 2.0)", "task.other_weight"),
+            ("task: Next()", "task: Churn((observe_days: 0, outcome_days: 1))", "task.observe_days"),
+            ("task: Next()", "task: Churn((observe_days: 1, outcome_days: 1))", "training.objective"),
+            ("negatives: 8", "negatives: 0", "objective.negatives"),
+            ("task: Next()", "task: Next(), events: (min_count: 0)", "events.min_count"),
+            ("task: Next()", "tusk: Next()", "tusk"),
+        ] {
+            let error = PlayerTraining::from_ron(&CONFIG.replace(from, to), "c").unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+}
