@@ -3,11 +3,14 @@
 use crate::game::{ChoiceTaken, Fought, Intent, Moved, PickedUp, QuestAsked};
 use crate::options::{Options, Skips};
 use crate::people::{At, player};
+use crate::quests::{Offer, quest_taker, take};
 use crate::sayings;
 use crate::visit::{STEP, app, wait_for_assets};
 use bevy::prelude::*;
 use bevy_skald::dialogue::{Facts, RecordedExchange};
 use bevy_skald::prelude::*;
+use bevy_skald::quest::plugin::{DropQuest, QuestDropped, QuestFinished, QuestLog, QuestOffered};
+use bevy_skald::quest::{Action, QuestKind};
 use bevy_skald::recording::RecorderConfig;
 use bevy_skald::recording::plugin::{
     RecordAppExt, RecordedPlayer, Recording, RecordingConsent, RecordingPlugin,
@@ -35,6 +38,17 @@ impl Archetype {
             Self::Collector => [0.1, 0.15, 0.55, 0.2],
             Self::Talker => [0.05, 0.15, 0.1, 0.7],
         }
+    }
+
+    /// How likely they do what a quest of this kind asks, when they have nothing better to do.
+    fn patience(self, kind: QuestKind) -> f32 {
+        let liked = match self {
+            Self::Fighter => kind == QuestKind::Slay,
+            Self::Explorer => kind == QuestKind::Explore,
+            Self::Collector => matches!(kind, QuestKind::Fetch | QuestKind::Deliver),
+            Self::Talker => kind == QuestKind::Talk,
+        };
+        if liked { 0.8 } else { 0.08 }
     }
 
     /// What they talk about.
@@ -73,6 +87,8 @@ struct Bot {
     doing: Doing,
     /// Things to say before parting.
     left: usize,
+    /// When they tire of the quest they took.
+    tires: f32,
 }
 
 enum Doing {
@@ -107,12 +123,16 @@ pub fn play(options: &Options) -> Result<(), String> {
             .record_by("picked_up", |m: &PickedUp| Some(m.player))
             .record_by("quest_asked", |m: &QuestAsked| Some(m.player))
             .record_by("choice_taken", |m: &ChoiceTaken| Some(m.player))
+            .record_by("QuestFinished", |m: &QuestFinished| Some(m.player))
+            .record_by("QuestDropped", |m: &QuestDropped| Some(m.player))
             .record_by(RecordedExchange::KIND, |m: &ExchangeJudged| m.player);
         if let Some(failure) = app.world().resource::<Recording>().failure() {
             return Err(failure.to_string());
         }
     }
-    app.add_systems(Update, (decide, hear).chain()).init_resource::<Tally>();
+    app.add_systems(Update, (pursue, decide, hear).chain()).init_resource::<Tally>();
+    let curve = Curve { length: options.minutes * 60.0 / STAGES as f32, ..Curve::default() };
+    app.insert_resource(curve).add_observer(count_offer).add_observer(count_finished);
     app.add_systems(Last, count);
     app.finish();
     app.cleanup();
@@ -127,9 +147,10 @@ pub fn play(options: &Options) -> Result<(), String> {
             dice: root.derive_index(n as u64).stream(),
             doing: Doing::Deciding,
             left: 0,
+            tires: 0.0,
         };
         let id = RecordedPlayer::new(name.clone()).with_seed(options.seed);
-        app.world_mut().spawn((player(&name), Intent::Idle, bot, consent, id));
+        app.world_mut().spawn((player(&name), Intent::Idle, bot, consent, id, quest_taker()));
     }
     wait_for_assets(&mut app);
     let steps = (options.minutes * 60.0 / STEP.as_secs_f32()).ceil() as u64;
@@ -172,11 +193,96 @@ pub fn play(options: &Options) -> Result<(), String> {
         tally.fights,
         tally.finds
     );
+    println!("quests offered, and how many of them were finished in the same stretch of time:");
+    for (n, (offered, finished)) in app.world().resource::<Curve>().stages.iter().enumerate() {
+        let share = 100.0 * *finished as f32 / (*offered).max(1) as f32;
+        println!("  {} of {STAGES}: {offered} offered, {finished} finished ({share:.0} %)", n + 1);
+    }
     if let Some(recorder) = app.world().get_resource::<Recording>().and_then(Recording::recorder) {
         println!("{} events recorded, {} dropped", recorder.acknowledged(), recorder.dropped());
     }
     eprintln!("that took {:.1} s", started.elapsed().as_secs_f32());
     Ok(())
+}
+
+/// Takes quests, does what they ask, and drops those that nobody has the patience for.
+fn pursue(
+    time: Res<Time>,
+    mut bots: Query<(Entity, &mut Bot, &mut Intent, &mut Offer, &QuestLog)>,
+    npcs: Query<(Entity, &At, &Name), With<Npc>>,
+    places: Query<(&At, &Name), With<Place>>,
+    creatures: Query<(Entity, &Name), (With<Creature>, With<LocatedIn>)>,
+    items: Query<(Entity, &Name), (With<Item>, With<LocatedIn>)>,
+    mut commands: Commands,
+) {
+    let now = time.elapsed_secs();
+    for (player, mut bot, mut intent, mut offer, log) in &mut bots {
+        if offer.0.is_some() && log.0.open.is_empty() {
+            take(player, &mut offer, &mut commands);
+            bot.tires = now + 150.0;
+        }
+        let Some(open) = log.0.open.first() else { continue };
+        if now > bot.tires {
+            commands.trigger(DropQuest { player, id: open.id });
+            continue;
+        }
+        if !matches!(bot.doing, Doing::Deciding) {
+            continue;
+        }
+        let patience = bot.archetype.patience(open.quest.kind);
+        let Some(step) = (0..open.quest.steps.len()).find(|step| open.is_due(*step)) else { continue };
+        if !bot.dice.chance(patience) {
+            continue;
+        }
+        let named = |name: &Name, wanted: &str| name.as_str() == wanted;
+        let go = match &open.quest.steps[step].action {
+            Action::Go { place } | Action::Find { place } => places
+                .iter()
+                .find(|(_, name)| named(name, place))
+                .map(|(at, _)| (Intent::Walk(at.0), Doing::Moving)),
+            Action::Slay { creature } => {
+                let found = creatures.iter().find(|(_, name)| named(name, creature));
+                found.map(|(entity, _)| (Intent::Fight(entity), Doing::Moving))
+            }
+            Action::Fetch { item } => {
+                let found = items.iter().find(|(_, name)| named(name, item));
+                found.map(|(entity, _)| (Intent::Take(entity), Doing::Moving))
+            }
+            Action::Talk { person } | Action::Deliver { to: person, .. } => {
+                let found = npcs.iter().find(|(.., name)| named(name, person));
+                found.map(|(npc, at, _)| (Intent::Walk(at.0 + Vec2::new(0.0, -1.0)), Doing::Approaching(npc)))
+            }
+            _ => None,
+        };
+        if let Some((to, doing)) = go {
+            (*intent, bot.doing, bot.left) = (to, doing, 0);
+        }
+    }
+}
+
+/// Into how many stretches the time is cut.
+const STAGES: usize = 5;
+
+/// Quests offered and finished, by when they were offered or finished.
+#[derive(Resource, Default)]
+struct Curve {
+    length: f32,
+    stages: [(usize, usize); STAGES],
+}
+
+impl Curve {
+    fn now(&mut self, time: &Time) -> &mut (usize, usize) {
+        let stage = (time.elapsed_secs() / self.length.max(1.0)) as usize;
+        &mut self.stages[stage.min(STAGES - 1)]
+    }
+}
+
+fn count_offer(_: On<QuestOffered>, mut curve: ResMut<Curve>, time: Res<Time>) {
+    curve.now(&time).0 += 1;
+}
+
+fn count_finished(_: On<QuestFinished>, mut curve: ResMut<Curve>, time: Res<Time>) {
+    curve.now(&time).1 += 1;
 }
 
 fn decide(

@@ -14,6 +14,7 @@ mod game;
 mod options;
 mod people;
 mod picture;
+mod quests;
 mod sayings;
 mod visit;
 mod window;

@@ -4,11 +4,14 @@
 use crate::game::{GamePlugin, Intent};
 use crate::options::Options;
 use crate::people::{At, player};
+use crate::quests::{Offer, VillageQuests, quest_taker, shown, take};
 use crate::{picture, sayings};
 use bevy::prelude::*;
 use bevy::time::TimeUpdateStrategy;
 use bevy_skald::dialogue::{Facts, World as Known};
 use bevy_skald::prelude::*;
+use bevy_skald::quest::Coins;
+use bevy_skald::quest::plugin::{OfferQuest, QuestLog};
 use bevy_skald::seed::{Seed, Stream};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -27,7 +30,7 @@ pub fn app(options: &Options, steps: usize) -> App {
         Some(path) => plugins.with_model(path),
         None => plugins,
     })
-    .add_plugins(GamePlugin { seed: options.seed })
+    .add_plugins((GamePlugin { seed: options.seed }, VillageQuests { seed: options.seed }))
     .insert_resource(TimeUpdateStrategy::ManualDuration(Duration::ZERO));
     app
 }
@@ -80,7 +83,7 @@ pub fn play(options: &Options) -> Result<(), String> {
         .add_systems(Update, go_on.run_if(resource_exists::<Visit>));
     app.finish();
     app.cleanup();
-    let player = app.world_mut().spawn((player("Rowan"), Intent::Idle)).id();
+    let player = app.world_mut().spawn((player("Rowan"), Intent::Idle, quest_taker())).id();
     wait_for_assets(&mut app);
     let mut dice = Seed::new(options.seed).derive("visit").stream();
     let world = app.world_mut();
@@ -109,6 +112,11 @@ pub fn play(options: &Options) -> Result<(), String> {
         if started.elapsed() > Duration::from_secs(300) {
             return Err("the visit did not end within 300 s".into());
         }
+    }
+    let world = app.world_mut();
+    for (log, coins) in world.query::<(&QuestLog, &Coins)>().iter(world) {
+        let open: Vec<String> = log.0.open.iter().map(|open| open.quest.kind.name().to_owned()).collect();
+        println!("\n{} quests open ({}), {} coins earned", open.len(), open.join(", "), coins.0);
     }
     let stats = app.world().resource::<DialogueStats>();
     println!("\n{} lines by the model, {} authored in its place", stats.finished, stats.fallbacks);
@@ -194,6 +202,9 @@ fn go_on(
     visit.waiting = Some(npc);
     visit.plan.last_mut().expect("it was there above").1.remove(0);
     commands.trigger(Say { to: npc, by: Some(player), text });
+    if topic == "quest" {
+        commands.trigger(OfferQuest { npc, player });
+    }
 }
 
 fn print_words(grew: On<LineGrew>) {
@@ -206,6 +217,7 @@ fn print_end(
     finished: On<LineFinished>,
     mut visit: ResMut<Visit>,
     names: Query<&Name>,
+    mut offers: Query<(Entity, &mut Offer)>,
     mut commands: Commands,
 ) {
     let authored = if finished.fallback { ", authored" } else { "" };
@@ -214,6 +226,12 @@ fn print_end(
     visit.spoken += 1;
     if let Ok(name) = names.get(finished.npc) {
         visit.last = Some((name.to_string(), finished.text.clone()));
+    }
+    for (player, mut offer) in &mut offers {
+        if let Some(quest) = &offer.0 {
+            println!("  a quest: {}", shown(quest));
+            take(player, &mut offer, &mut commands);
+        }
     }
     commands.trigger(LineJudged { line: finished.line, outcome: LineOutcome::Read });
 }

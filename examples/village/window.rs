@@ -5,6 +5,7 @@ use crate::game::{ChoiceTaken, GamePlugin, Intent, QuestAsked, SPEED};
 use crate::options::Options;
 use crate::people::{At, Satchel, player};
 use crate::picture::{bubble, dress, lay_ground, on_screen, place_sprites};
+use crate::quests::{Offer, VillageQuests, next_step, quest_taker, shown, take};
 use crate::sayings::sayings;
 use bevy::input::ButtonState;
 use bevy::input::keyboard::{Key, KeyboardInput};
@@ -12,6 +13,8 @@ use bevy::prelude::*;
 use bevy::text::FontSize;
 use bevy_skald::dialogue::{Facts, RecordedExchange};
 use bevy_skald::prelude::*;
+use bevy_skald::quest::Coins;
+use bevy_skald::quest::plugin::QuestLog;
 use bevy_skald::recording::plugin::{RecordAppExt, RecordedPlayer, RecordingConsent, RecordingPlugin};
 use bevy_skald::seed::{Seed, Stream};
 
@@ -42,15 +45,17 @@ pub fn play(options: &Options) -> Result<(), String> {
             .record_by(RecordedExchange::KIND, |m: &ExchangeJudged| m.player);
     }
     let consent = if options.consent { RecordingConsent::GRANTED } else { RecordingConsent::DENIED };
-    app.add_plugins(GamePlugin { seed: options.seed })
+    app.add_plugins((GamePlugin { seed: options.seed }, VillageQuests { seed: options.seed }))
         .insert_resource(Talk { dice: Seed::new(options.seed).derive("choices").stream(), ..Talk::default() })
         .add_systems(
             Startup,
             (lay_ground, build_screen, move |mut commands: Commands| {
-                commands.spawn((player("Rowan"), Intent::Idle, RecordedPlayer::new("local"), consent));
+                let you =
+                    (player("Rowan"), Intent::Idle, RecordedPlayer::new("local"), consent, quest_taker());
+                commands.spawn(you);
             }),
         )
-        .add_systems(Update, (steer, talk, dress, place_sprites, follow, show).chain())
+        .add_systems(Update, (steer, talk, answer_offer, dress, place_sprites, follow, show).chain())
         .add_observer(hear)
         .add_observer(heard);
     match app.run() {
@@ -95,6 +100,7 @@ enum Part {
     Line,
     Choices,
     Typed,
+    Quest,
     Hud,
     Hint,
 }
@@ -141,6 +147,7 @@ fn build_screen(mut commands: Commands) {
             panel.spawn(text(Part::Line, 24.0, cream));
             panel.spawn(text(Part::Choices, 18.0, soft));
             panel.spawn(text(Part::Typed, 20.0, Color::srgb(0.72, 0.88, 0.98)));
+            panel.spawn(text(Part::Quest, 18.0, Color::srgb(0.70, 0.92, 0.66)));
         });
 }
 
@@ -240,6 +247,22 @@ fn talk(
     }
 }
 
+/// Tab takes what was offered, or leaves it by walking on.
+fn answer_offer(
+    keys: Res<ButtonInput<KeyCode>>,
+    talk: Res<Talk>,
+    mut offers: Query<(Entity, &mut Offer)>,
+    mut commands: Commands,
+) {
+    for (player, mut offer) in &mut offers {
+        if talk.with.is_none() && offer.0.is_some() {
+            offer.0 = None;
+        } else if keys.just_pressed(KeyCode::Tab) {
+            take(player, &mut offer, &mut commands);
+        }
+    }
+}
+
 fn offer_choices(talk: &mut Talk, npc: Entity, npcs: &Query<(Entity, &At, &Name), With<Npc>>, facts: &Facts) {
     let Ok((.., name)) = npcs.get(npc) else { return };
     let mut all = sayings(&facts.world(None), name, &mut talk.dice);
@@ -311,12 +334,12 @@ fn show(
     talk: Res<Talk>,
     mut parts: Query<(&Part, &mut Text)>,
     mut panels: Query<(&Part, &mut Visibility), Without<Text>>,
-    players: Query<(&At, &Satchel, Option<&LocatedIn>), With<Player>>,
+    players: Query<(&At, &Satchel, Option<&LocatedIn>, &QuestLog, &Coins, &Offer), With<Player>>,
     npcs: Query<(Entity, &At, &Name), With<Npc>>,
     names: Query<&Name>,
     ambience: Res<Ambience>,
 ) {
-    let Ok((at, satchel, located)) = players.single() else { return };
+    let Ok((at, satchel, located, log, coins, offer)) = players.single() else { return };
     let near = nearest(at.0, npcs.iter());
     for (part, mut text) in &mut parts {
         let new = match part {
@@ -336,12 +359,21 @@ fn show(
                 numbered.collect::<Vec<_>>().join("\n")
             }
             Part::Typed => format!("> {}_", talk.typed),
+            Part::Quest => {
+                offer.0.as_ref().map_or_else(String::new, |quest| format!("{}\nTab to take it", shown(quest)))
+            }
             Part::Hud => {
                 let place =
                     located.and_then(|place| names.get(place.0).ok()).map_or("on the road", Name::as_str);
                 let carried = if satchel.0.is_empty() { "nothing".to_owned() } else { satchel.0.join(", ") };
                 let (time, weather) = (ambience.time.as_deref(), ambience.weather.as_deref());
-                format!("{place}\n{}, {}\ncarrying {carried}", time.unwrap_or(""), weather.unwrap_or(""))
+                let quest = next_step(log).map_or_else(String::new, |step| format!("\nquest: {step}"));
+                format!(
+                    "{place}\n{}, {}\ncarrying {carried}, {} coins{quest}",
+                    time.unwrap_or(""),
+                    weather.unwrap_or(""),
+                    coins.0
+                )
             }
             Part::Hint => match (&talk.with, near) {
                 (Some(_), _) => "1-4 choose   type and Enter to say   Esc leave".into(),

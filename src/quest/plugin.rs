@@ -15,8 +15,8 @@
 
 use super::facts::{QuestFacts, WorldChanged};
 use super::{
-    Action, Arm, Caps, Chooser, Generator, LevelSource, Planner, Population, Quest, QuestBook, Request,
-    RewardTable, Standing, Taste, Wording, suggest_difficulty,
+    Action, Arm, Caps, Chooser, Generator, LevelSource, Planner, Population, Quest, QuestBook, QuestKind,
+    Request, RewardTable, Standing, Taste, Wording, suggest_difficulty,
 };
 use crate::runtime::SkaldSystems;
 use crate::seed::Seed;
@@ -183,6 +183,8 @@ pub struct QuestConfig {
     pub rewards: RewardTable,
     /// What a designer allows.
     pub caps: Caps,
+    /// What kinds of quests the game has rules for.
+    pub kinds: Vec<QuestKind>,
     /// Between which difficulties, 0 to 1.
     pub difficulty: (f32, f32),
     /// Where levels come from.
@@ -198,6 +200,7 @@ impl Default for QuestConfig {
         Self {
             rewards: RewardTable::default(),
             caps: Caps::default(),
+            kinds: QuestKind::ALL.into(),
             difficulty: (0.0, 1.0),
             levels: None,
             candidates: 12,
@@ -289,7 +292,11 @@ fn offer(
         let mut dice = Seed::new(config.seed).derive("offers").derive_index(offers.0).stream();
         let adapt = !taste.fixed_difficulty;
         let wanted = suggest_difficulty(&mut taste.taste, config.difficulty, 0.15, adapt).difficulty;
-        let (kinds, open) = (generator.kinds(), log.0.quests());
+        let kinds = generator.kinds().into_iter().filter(|kind| config.kinds.contains(kind));
+        let (kinds, open) = (kinds.collect::<Vec<_>>(), log.0.quests());
+        if kinds.is_empty() {
+            return Err("there is nothing that could be asked for".into());
+        }
         let mut candidates = Vec::new();
         for at in 0..config.candidates.max(1) {
             let request = Request {
