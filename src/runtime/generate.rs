@@ -207,10 +207,16 @@ struct Answers {
 fn take(ask: On<Generate>, mut answers: ResMut<Answers>, mut commands: Commands) {
     let ticket = answers.next;
     answers.next += 1;
-    let Ok(mut entity) = commands.get_entity(ask.entity) else { return };
-    // Replacing the component forgets an answer that is under way.
-    entity.remove::<Generation>().insert(Generation { text: String::new(), ticket });
+    let entity = ask.entity;
     answers.asked.push((ticket, ask.event().clone()));
+    commands.queue(move |world: &mut World| match world.get_entity_mut(entity) {
+        Ok(mut of) => {
+            // Replacing the component forgets an answer that is under way.
+            of.remove::<Generation>();
+            of.insert(Generation { text: String::new(), ticket });
+        }
+        Err(_) => world.resource_mut::<Answers>().asked.retain(|(of, _)| *of != ticket),
+    });
 }
 
 /// Also when the entity is despawned.
@@ -280,7 +286,7 @@ fn fail(entity: Entity, error: Error, failed: &mut MessageWriter<GenerationFaile
     let event = GenerationFailed { entity, error: Arc::new(error) };
     failed.write(event.clone());
     if let Ok(mut of) = commands.get_entity(entity) {
-        of.remove::<Generation>();
+        of.try_remove::<Generation>();
         commands.trigger(event);
     }
 }
@@ -314,7 +320,7 @@ fn receive(
                     let event = GenerationFinished { entity, text, finish, tokens, dropped };
                     finished.write(event.clone());
                     if let Ok(mut of) = commands.get_entity(entity) {
-                        of.remove::<Generation>();
+                        of.try_remove::<Generation>();
                         commands.trigger(event);
                     }
                 }
