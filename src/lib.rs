@@ -8,6 +8,7 @@ pub mod error;
 pub mod evaluation;
 pub mod files;
 pub mod job;
+pub mod level;
 pub mod model;
 pub mod nn;
 #[cfg(feature = "bevy")]

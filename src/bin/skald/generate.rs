@@ -1,5 +1,6 @@
 //! `skald generate`.
 
+mod level;
 mod text;
 
 use crate::Common;
@@ -25,6 +26,8 @@ pub struct GenerateArgs {
 enum What {
     /// An NPC's answer, streamed.
     Dialogue(DialogueArgs),
+    /// Levels that can be finished, each with its solution.
+    Level(level::GenerateLevelArgs),
     /// What any model says, streamed: a text that goes on, an answer in a conversation, or a value of a given form.
     Text(text::TextArgs),
 }
@@ -60,6 +63,7 @@ struct DialogueArgs {
 pub fn run(args: &GenerateArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Dialogue(args) => dialogue(args, common),
+        What::Level(args) => level::run(args, common),
         What::Text(args) => text::run(args, common),
     }
 }

@@ -10,6 +10,7 @@ use bevy_skald::dialogue::{
 };
 use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
+use bevy_skald::level::LevelTraining;
 use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::seed::Seed;
@@ -71,6 +72,8 @@ enum Domain {
     Text,
     /// NPC dialogue, from corpora and recordings.
     Dialogue,
+    /// Levels of a tile game: the config names the game's file.
+    Level,
     /// A dialogue model's taste, from what players read and clicked away (stores) and from picked pairs (JSONL).
     Preference,
 }
@@ -98,6 +101,12 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
         Domain::Preference => {
             let (config, claim) = claim(TrainingConfig::from_ron(&config, &file)?)?;
             preference(args, config, claim, compute.threads)?
+        }
+        Domain::Level => {
+            let parsed = LevelTraining::from_ron(&config, &args.config)?;
+            let (training, claim) = claim(parsed.training)?;
+            let setup = LevelTraining { training, ..parsed }.prepare(&args.data)?;
+            Prepared { setup, bytes_a_token: None, claim }
         }
         Domain::Dialogue => {
             let parsed = DialogueTraining::from_ron(&config, &file)?;
@@ -231,6 +240,7 @@ fn command(args: &TrainArgs) -> String {
     let domain = match args.domain {
         Domain::Text => "text",
         Domain::Dialogue => "dialogue",
+        Domain::Level => "level",
         Domain::Preference => "preference",
     };
     let data: Vec<String> = args.data.iter().map(|path| name(path)).collect();

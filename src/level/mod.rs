@@ -1,0 +1,46 @@
+//! Levels that can always be finished: a model learned from a game's own levels proposes, a solver walks along, and every
+//! level leaves with its solution.
+//!
+//! A tile game is a RON file ([`TileGame`]). Not here: drawing tiles in a game (the game's own business).
+
+mod arcs;
+mod check;
+mod ends;
+mod formats;
+mod game;
+mod generate;
+mod grid;
+mod knob;
+mod model;
+mod picture;
+mod pieces;
+mod reach;
+mod read;
+mod repair;
+mod sokoban;
+mod sequence;
+mod shaping;
+mod slices;
+mod solve;
+mod source;
+mod training;
+mod vglc;
+mod walk;
+mod writer;
+
+pub use arcs::Arc;
+pub use check::{plain_search, replay};
+pub use ends::{Cell, Ends, Violation, counts, ends};
+pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Tile, TileGame};
+pub use grid::{Grid, LONGEST_SIDE, check_size};
+pub use knob::{Knob, Measure, leniency, linearity, symmetry};
+pub use picture::picture;
+pub use read::{LARGEST_FILE, Level, check, grid_from_text, levels_from_text, read_levels};
+pub use solve::{FINISHABLE, Limits, Solution, Solved, Verdict, solve};
+pub use vglc::{game_from_json, jumps_from_json};
+pub use sequence::Range;
+pub use source::LevelData;
+pub use training::{DOMAIN, LevelTraining};
+pub use generate::{Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate, measured, region, sound};
+pub use model::LevelModel;
+pub use repair::{Repaired, repair};
