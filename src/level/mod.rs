@@ -4,13 +4,16 @@
 //! A tile game is a RON file ([`TileGame`]). Not here: drawing tiles in a game (the game's own business).
 
 mod arcs;
+mod baseline;
 mod check;
 mod ends;
+pub mod evaluate;
 mod formats;
 mod game;
 mod generate;
 mod grid;
 mod knob;
+pub mod measures;
 mod model;
 mod picture;
 mod pieces;
@@ -29,18 +32,20 @@ mod walk;
 mod writer;
 
 pub use arcs::Arc;
+pub use baseline::{Markov, Wfc};
 pub use check::{plain_search, replay};
 pub use ends::{Cell, Ends, Violation, counts, ends};
 pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Tile, TileGame};
 pub use grid::{Grid, LONGEST_SIDE, check_size};
 pub use knob::{Knob, Measure, leniency, linearity, symmetry};
-pub use picture::picture;
+pub use picture::{picture, svg};
 pub use read::{LARGEST_FILE, Level, check, grid_from_text, levels_from_text, read_levels};
 pub use solve::{FINISHABLE, Limits, Solution, Solved, Verdict, solve};
 pub use vglc::{game_from_json, jumps_from_json};
 pub use sequence::Range;
 pub use source::LevelData;
 pub use training::{DOMAIN, LevelTraining};
+pub use formats::{LevelFormat, levels_from};
 pub use generate::{Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate, measured, region, sound};
 pub use model::LevelModel;
 pub use repair::{Repaired, repair};

@@ -217,13 +217,6 @@ impl Writer {
         }
     }
 
-    /// Goes back from a whole level that cannot be finished.
-    pub fn reject(&mut self) {
-        self.back_outs += 1;
-        let far = 1usize << (self.back_outs.min(6));
-        self.back(self.slices.len().saturating_sub(far));
-    }
-
     fn slice(&mut self, at: usize) -> Result<Result<Slice, &'static str>> {
         let model = Arc::clone(&self.model);
         let scribe = Scribe { pieces: &model.pieces, knobs: &model.names };

@@ -1,6 +1,6 @@
 //! `skald generate`.
 
-mod level;
+pub mod level;
 mod text;
 
 use crate::Common;

@@ -1,6 +1,7 @@
 //! `skald evaluate`: a file per thing that is measured; what they share is here.
 
 mod dialogue;
+mod level;
 mod ranking;
 mod text;
 
@@ -22,6 +23,8 @@ pub struct EvaluateArgs {
 enum What {
     /// A dialogue model on held-out dialogues, beside a 5-gram.
     Dialogue(dialogue::DialogueArgs),
+    /// A level model: its levels beside people's, a Markov chain's and WaveFunctionCollapse's.
+    Level(level::LevelArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
     #[command(after_help = text::FORMAT)]
     Text(text::TextArgs),
@@ -59,6 +62,8 @@ struct Evaluated {
     gated: &'static [Gated],
     reliability: Option<Vec<ReliabilityBin>>,
     samples: Vec<SampleLine>,
+    /// SVG, for the page.
+    pictures: String,
 }
 
 /// How many lines a page shows, at most.
@@ -67,6 +72,7 @@ const SAMPLES: usize = 50;
 pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Dialogue(args) => args.report.after(common, || dialogue::evaluate(args, common)),
+        What::Level(args) => args.report.after(common, || level::evaluate(args, common)),
         What::Text(args) => args.report.after(common, || text::evaluate(args, common)),
         What::Ranking(args) => args.report.after(common, || ranking::evaluate(args, common)),
     }
@@ -98,7 +104,13 @@ impl ReportArgs {
                 reliability: evaluated.reliability.as_deref(),
                 samples: &evaluated.samples[..evaluated.samples.len().min(SAMPLES)],
             };
-            write_atomic(path, page.to_html().as_bytes())?;
+            let mut html = page.to_html();
+            if !evaluated.pictures.is_empty()
+                && let Some(end) = html.rfind("</body>")
+            {
+                html.insert_str(end, &format!("<h2>Some levels</h2>{}", evaluated.pictures));
+            }
+            write_atomic(path, html.as_bytes())?;
         }
         let Some((before, name)) = before else { return Ok(()) };
         let worse = evaluated.report.regressions(&before, &name, self.tolerance, evaluated.gated)?;

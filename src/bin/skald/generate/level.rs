@@ -131,7 +131,7 @@ fn wrong(option: &str, reason: String, remedy: &str) -> Error {
 }
 
 /// `knob=value`, each once.
-pub fn controls(texts: &[String]) -> Result<BTreeMap<String, f64>> {
+fn controls(texts: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for text in texts {
         let pair = text.split_once('=').and_then(|(knob, value)| Some((knob.trim(), value.trim().parse::<f64>().ok()?)));
@@ -145,7 +145,8 @@ pub fn controls(texts: &[String]) -> Result<BTreeMap<String, f64>> {
     Ok(all)
 }
 
-fn size(text: &str) -> Result<(usize, usize)> {
+/// `WxH`.
+pub fn size(text: &str) -> Result<(usize, usize)> {
     let pair = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     pair.ok_or_else(|| wrong("--size", format!("`{text}` is no size"), "write columns x rows, as 100x14"))
 }

@@ -1,4 +1,7 @@
-//! `skald level`: what needs no model. Solves levels, and makes a game's file of TheVGLC's.
+//! `skald level`: what needs no model. Solves, mends, converts and draws levels, and makes a game's file of TheVGLC's.
+
+mod convert;
+mod repair;
 
 use crate::Common;
 use bevy_skald::files::{read_text, write_atomic};
@@ -21,6 +24,10 @@ pub struct LevelArgs {
 enum What {
     /// Solve levels, and check each solution by replaying it.
     Solve(SolveArgs),
+    /// Mend levels that cannot be finished, with the fewest changes found.
+    Repair(repair::RepairArgs),
+    /// Write levels in another format, or as pictures.
+    Convert(convert::ConvertArgs),
     /// Make a game's file of TheVGLC's tiles.json and jumps.json. It is a first draft: look it over.
     Game(GameArgs),
 }
@@ -58,6 +65,8 @@ struct GameArgs {
 pub fn run(args: &LevelArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Solve(args) => solve_levels(args, common),
+        What::Repair(args) => repair::run(args, common),
+        What::Convert(args) => convert::run(args),
         What::Game(args) => game(args),
     }
 }
