@@ -1,5 +1,6 @@
 //! [`Knob`]: what a designer may ask of a level, and how it is measured.
 
+use super::difficulty::Completion;
 use super::game::{Movement, Scan, TileGame, bit};
 use super::grid::Grid;
 use super::solve::Solution;
@@ -41,8 +42,9 @@ pub enum Measure {
     Symmetry,
     /// The share of columns without ground.
     Gaps,
-    /// The share of players like those recorded who would finish it (see `skald level difficulty`).
-    Difficulty,
+    /// The share of players like those recorded who would finish it. `skald level difficulty` fits it, and puts it into a
+    /// model as the knob `difficulty`.
+    Completion(Completion),
 }
 
 impl Knob {
@@ -57,6 +59,11 @@ impl Knob {
             if let Some(unknown) = tiles.chars().find(|c| game.tile(*c).is_none()) {
                 return wrong(format!("knob `{}`: `{unknown}` is no tile", self.name), "name tiles of this game");
             }
+        }
+        if let Measure::Completion(completion) = &self.measure
+            && completion.weights.len() != super::difficulty::FEATURES.len()
+        {
+            return wrong(format!("knob `{}`: the weights are not of this version", self.name), "fit it again");
         }
         if self.measure == Measure::Pushes && game.movement != Movement::Push {
             return wrong(format!("knob `{}`: nothing is pushed here", self.name), "choose another measure");
@@ -82,7 +89,7 @@ impl Knob {
             Measure::Leniency => leniency(game, grid),
             Measure::Symmetry => symmetry(grid),
             Measure::Gaps => grounds(game, grid).iter().filter(|g| g.is_none()).count() as f64 / grid.width() as f64,
-            Measure::Difficulty => return None,
+            Measure::Completion(completion) => return Some(completion.predict(game, grid, solution?)),
         };
         Some(if self.per_slice { value / slices(game.scan, grid) as f64 } else { value })
     }

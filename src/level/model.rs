@@ -1,8 +1,10 @@
 //! [`LevelModel`]: a checkpoint that writes levels: the game, the vocabulary, what can be asked, the network.
 
+use super::difficulty::Completion;
 use super::game::TileGame;
+use super::knob::{Knob, Measure};
 use super::pieces::Pieces;
-use super::sequence::{Asked, Range};
+use super::sequence::{Asked, BANDS, Range};
 use super::training::DOMAIN;
 use crate::error::{Error, Result};
 use crate::model::{Card, Checkpoint, Decoder};
@@ -135,4 +137,19 @@ impl LevelModel {
         }
         Ok(asked)
     }
+}
+
+/// A checkpoint with the knob `difficulty`: the share of players who would finish a level, 0 to 1.
+pub fn with_difficulty(checkpoint: &Checkpoint, completion: Completion) -> Result<Checkpoint> {
+    let mut game = LevelModel::new(checkpoint)?.game;
+    let name = "difficulty";
+    game.knobs.retain(|knob| knob.name != name);
+    game.knobs.push(Knob { name: name.into(), measure: Measure::Completion(completion), per_slice: false });
+    let mut changed = checkpoint.clone();
+    // Any share may be asked; how near a level comes says its report.
+    let shares = (0..=BANDS).map(|n| n as f64 / BANDS as f64).collect();
+    let range = Range { name: name.into(), quantiles: shares };
+    changed.card.conditioning.insert("game".into(), vec![game.to_ron()?]);
+    changed.card.conditioning.insert(format!("knob {name}"), range.to_strings());
+    Ok(changed)
 }

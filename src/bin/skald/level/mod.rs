@@ -1,6 +1,7 @@
 //! `skald level`: what needs no model. Solves, mends, converts and draws levels, and makes a game's file of TheVGLC's.
 
 mod convert;
+mod difficulty;
 mod repair;
 
 use crate::Common;
@@ -28,6 +29,8 @@ enum What {
     Repair(repair::RepairArgs),
     /// Write levels in another format, or as pictures.
     Convert(convert::ConvertArgs),
+    /// Learn from recorded attempts how hard a level is, and give a model the knob `difficulty`.
+    Difficulty(difficulty::DifficultyArgs),
     /// Make a game's file of TheVGLC's tiles.json and jumps.json. It is a first draft: look it over.
     Game(GameArgs),
 }
@@ -67,6 +70,7 @@ pub fn run(args: &LevelArgs, common: &Common) -> Result<()> {
         What::Solve(args) => solve_levels(args, common),
         What::Repair(args) => repair::run(args, common),
         What::Convert(args) => convert::run(args),
+        What::Difficulty(args) => difficulty::run(args),
         What::Game(args) => game(args),
     }
 }
