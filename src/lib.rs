@@ -34,6 +34,9 @@ pub mod prelude {
         LineFinished, LineGrew, LineJudged, LineOf, LineOutcome, LineStarted, Lines, LocatedIn, Memories,
         Npc, NpcAdapter, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
     };
+    pub use crate::level::{
+        GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelRequest, LevelSolution, TileGrid,
+    };
     pub use crate::runtime::{
         DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, PauseTraining, ResumeTraining,
         SkaldDiagnosticsPlugin, SkaldSystems, StartTraining, StopTraining, Training, TrainingFailed,

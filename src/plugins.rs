@@ -2,6 +2,7 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
+use crate::level::LevelPlugin;
 use crate::runtime::{Execution, RuntimePlugin, TrainingPlugin};
 use bevy::app::{PluginGroup, PluginGroupBuilder};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use std::time::Duration;
 /// | [`RuntimePlugin`] | the compute worker, model assets |
 /// | [`TrainingPlugin`] | `StartTraining`, trainings in the background |
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
+/// | [`LevelPlugin`] | `GenerateLevel`, levels with their solutions |
 ///
 /// Added separately:
 ///
@@ -86,6 +88,7 @@ impl PluginGroup for SkaldPlugins {
         PluginGroupBuilder::start::<Self>()
             .add(RuntimePlugin { execution: self.execution })
             .add(TrainingPlugin)
+            .add(LevelPlugin)
             .add(DialoguePlugin {
                 speaker: self.speaker,
                 seed: self.seed,

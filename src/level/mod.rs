@@ -18,6 +18,8 @@ pub mod measures;
 mod model;
 mod picture;
 mod pieces;
+#[cfg(feature = "bevy")]
+mod plugin;
 mod reach;
 mod read;
 mod repair;
@@ -41,6 +43,8 @@ pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Tile,
 pub use grid::{Grid, LONGEST_SIDE, check_size};
 pub use knob::{Knob, Measure, leniency, linearity, symmetry};
 pub use picture::{picture, svg};
+#[cfg(feature = "bevy")]
+pub use plugin::{GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelPlugin, LevelSolution, TileGrid};
 pub use read::{LARGEST_FILE, Level, check, grid_from_text, levels_from_text, read_levels};
 pub use solve::{FINISHABLE, Limits, Solution, Solved, Verdict, solve};
 pub use vglc::{game_from_json, jumps_from_json};

@@ -7,9 +7,11 @@ use super::pieces::Pieces;
 use super::sequence::{Asked, BANDS, Range};
 use super::training::DOMAIN;
 use crate::error::{Error, Result};
+use crate::decode::LoadedModel;
 use crate::model::{Card, Checkpoint, Decoder};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A model that writes levels. Immutable; share it in an `Arc`.
 pub struct LevelModel {
@@ -22,12 +24,11 @@ pub struct LevelModel {
     pub(super) across: Vec<usize>,
     /// The fewest, the middle and the most slices of its levels.
     pub(super) slices: [usize; 3],
-    pub(super) decoder: Decoder,
+    loaded: Arc<LoadedModel>,
     /// Hashes of runs of slices that may not be copied.
     pub(super) copies: HashSet<u64>,
     /// Hashes of the levels it learned from.
     pub(super) known: HashSet<u64>,
-    card: Card,
 }
 
 impl LevelModel {
@@ -39,9 +40,17 @@ impl LevelModel {
     /// Lays a checkpoint out.
     ///
     /// # Errors
-    /// [`Error::Config`] when it is no model of levels, or its card is damaged.
+    /// As [`Self::of`].
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        let card = &checkpoint.card;
+        Self::of(Arc::new(LoadedModel::new(checkpoint)?))
+    }
+
+    /// Of a model that is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is no model of levels, or its card is damaged.
+    pub fn of(loaded: Arc<LoadedModel>) -> Result<Self> {
+        let card = &loaded.card;
         let wrong = |reason: String, remedy: &str| Err(Error::config("skald.ron", "conditioning", reason, remedy));
         if card.domain != DOMAIN {
             let reason = format!("this is a model of `{}`, not of levels", card.domain);
@@ -62,23 +71,27 @@ impl LevelModel {
         let (Some(slices), false) = (slices.try_into().ok(), across.is_empty()) else {
             return wrong("the sizes of levels are missing".into(), "copy the whole checkpoint again");
         };
-        let pieces = Pieces::from_tokenizer(&checkpoint.tokenizer, &game)?;
+        let pieces = Pieces::from_tokenizer(&loaded.tokenizer, &game)?;
         if let Some(missing) = across.iter().find(|n| **n == 0 || **n > pieces.across()) {
             return wrong(format!("no slice of {missing} can be written"), "copy the whole checkpoint again");
         }
         Ok(Self {
             names: game.knobs.iter().map(|knob| knob.name.clone()).collect(),
             themes: listed("theme").to_vec(),
-            decoder: checkpoint.decoder()?,
             copies: hashes("copies"),
             known: hashes("levels"),
-            card: card.clone(),
             game,
             pieces,
             ranges,
             across,
             slices,
+            loaded,
         })
+    }
+
+    /// The network.
+    pub(super) fn decoder(&self) -> &Decoder {
+        &self.loaded.decoder
     }
 
     /// The game it writes levels of.
@@ -98,7 +111,7 @@ impl LevelModel {
 
     /// Where it came from.
     pub fn card(&self) -> &Card {
-        &self.card
+        &self.loaded.card
     }
 
     /// The usual width and height of its levels.

@@ -87,7 +87,7 @@ impl Writer {
         let mut writer = Self {
             sampling: Sampling { temperature, top_p: 0.98, min_p: 0.01, ..Sampling::default() },
             noise: seed.stream(),
-            cache: model.decoder.cache(),
+            cache: model.decoder().cache(),
             scratch: Scratch::default(),
             logits: Vec::new(),
             pending: Vec::new(),
@@ -117,7 +117,7 @@ impl Writer {
     fn begin(&mut self, next: usize) {
         let model = Arc::clone(&self.model);
         let scribe = Scribe { pieces: &model.pieces, knobs: &model.names };
-        self.cache = model.decoder.cache();
+        self.cache = model.decoder().cache();
         self.pending.clear();
         scribe.head(self.plan.across, &self.plan.asked, &mut self.pending);
         self.first = next.saturating_sub(KEPT);
@@ -155,7 +155,7 @@ impl Writer {
             all: false,
             adapter: None,
         }];
-        self.model.decoder.forward(rows, &mut self.scratch)?;
+        self.model.decoder().forward(rows, &mut self.scratch)?;
         self.pending.clear();
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Writer {
             return Ok(Wrote::Whole);
         }
         let most = self.plan.across + 1;
-        if self.cache.len() + self.pending.len() + most > self.model.decoder.context() {
+        if self.cache.len() + self.pending.len() + most > self.model.decoder().context() {
             self.begin(at);
         }
         match self.slice(at)? {
