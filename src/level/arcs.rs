@@ -15,7 +15,12 @@ pub(super) fn check(jumps: &[Arc], file: &str) -> Result<()> {
     match wrong {
         Some(n) => {
             let reason = format!("the arc number {} is empty, or goes too far", n + 1);
-            Err(Error::config(file, "movement.jumps", reason, format!("write 1 to {LONGEST} places, none farther")))
+            Err(Error::config(
+                file,
+                "movement.jumps",
+                reason,
+                format!("write 1 to {LONGEST} places, none farther"),
+            ))
         }
         None if jumps.len() > 4096 => {
             let reason = format!("there are {} arcs", jumps.len());

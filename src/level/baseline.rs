@@ -42,7 +42,8 @@ impl<'a> Markov<'a> {
                 self.after[order - 1].get(&slices[from..])
             };
             let options = seen(2).or_else(|| seen(1));
-            let next = options.and_then(|options| noise.pick(options)).or_else(|| noise.pick(&self.first))?.clone();
+            let next =
+                options.and_then(|options| noise.pick(options)).or_else(|| noise.pick(&self.first))?.clone();
             slices.push(next);
         }
         Some(grid_of(self.game.scan, &slices))

@@ -30,7 +30,9 @@ struct Rules<'a> {
 impl Rules<'_> {
     fn has(&self, x: i32, y: i32, wanted: &Affordance) -> bool {
         let x = if self.wraps() { x.rem_euclid(self.grid.width() as i32) } else { x };
-        self.grid.get(x, y).is_some_and(|tile| self.game.tiles[usize::from(tile)].affordances.contains(wanted))
+        self.grid
+            .get(x, y)
+            .is_some_and(|tile| self.game.tiles[usize::from(tile)].affordances.contains(wanted))
     }
 
     fn wraps(&self) -> bool {
@@ -38,7 +40,8 @@ impl Rules<'_> {
     }
 
     fn inside(&self, x: i32, y: i32) -> bool {
-        (self.wraps() || (0..self.grid.width() as i32).contains(&x)) && (0..self.grid.height() as i32).contains(&y)
+        (self.wraps() || (0..self.grid.width() as i32).contains(&x))
+            && (0..self.grid.height() as i32).contains(&y)
     }
 
     fn free(&self, x: i32, y: i32) -> bool {
@@ -102,7 +105,8 @@ impl Rules<'_> {
             Movement::Platformer { air_control, .. } => {
                 let one_way = |x, y| self.has(x, y, &Affordance::OneWay);
                 let falls_into = |x, y| self.free(x, y) && !one_way(x, y);
-                let mut starts: Vec<(usize, usize)> = now.jump.map(|(arc, passed)| (arc, passed)).into_iter().collect();
+                let mut starts: Vec<(usize, usize)> =
+                    now.jump.map(|(arc, passed)| (arc, passed)).into_iter().collect();
                 if self.stands(x, y) {
                     starts.extend((0..self.arcs.len()).map(|arc| (arc, 0)));
                     for side in [x - 1, x + 1] {
@@ -117,13 +121,16 @@ impl Rules<'_> {
                     if on(&Affordance::Ladder) && self.free(x, y - 1) {
                         places.push((x, y - 1, None));
                     }
-                    let climbs = on(&Affordance::Ladder) || on(&Affordance::Rope) || self.has(x, y + 1, &Affordance::Ladder);
+                    let climbs = on(&Affordance::Ladder)
+                        || on(&Affordance::Rope)
+                        || self.has(x, y + 1, &Affordance::Ladder);
                     if climbs && falls_into(x, y + 1) {
                         places.push((x, y + 1, None));
                     }
                 } else if falls_into(x, y + 1) {
                     places.push((x, y + 1, None));
-                    let sides = [x - 1, x + 1].into_iter().filter(|side| *air_control && falls_into(*side, y + 1));
+                    let sides =
+                        [x - 1, x + 1].into_iter().filter(|side| *air_control && falls_into(*side, y + 1));
                     places.extend(sides.map(|side| (side, y + 1, None)));
                 }
                 for (arc, passed) in starts {
@@ -131,7 +138,8 @@ impl Rules<'_> {
                     let from = passed.checked_sub(1).map_or((0, 0), |p| self.arcs[arc][p]);
                     let (dx, dy) = (to.0 - from.0, to.1 - from.1);
                     let long = dx.abs().max(dy.abs());
-                    let way: Vec<(i32, i32)> = (0..=long).map(|s| (x + dx * s / long, y + dy * s / long)).collect();
+                    let way: Vec<(i32, i32)> =
+                        (0..=long).map(|s| (x + dx * s / long, y + dy * s / long)).collect();
                     let clear = way.windows(2).all(|two| {
                         let ((ax, ay), (bx, by)) = (two[0], two[1]);
                         let into = if dy > 0 { falls_into(bx, by) } else { self.free(bx, by) };
@@ -198,7 +206,10 @@ fn rules<'a>(game: &'a TileGame, grid: &'a Grid) -> Option<(Rules<'a>, Moment)> 
     }
     let goals = found.goals.iter().map(place).collect();
     let rules = Rules { game, grid, arcs, goals, all: found.all };
-    let boxes = grid.cells().map(|(x, y, _)| (x as i32, y as i32)).filter(|(x, y)| rules.has(*x, *y, &Affordance::Box));
+    let boxes = grid
+        .cells()
+        .map(|(x, y, _)| (x as i32, y as i32))
+        .filter(|(x, y)| rules.has(*x, *y, &Affordance::Box));
     let (x, y) = place(&found.start);
     let first = Moment { x, y, jump: None, taken: BTreeSet::new(), boxes: boxes.collect() };
     let first = rules.arrive(&first, x, y, None)?;
@@ -245,7 +256,9 @@ pub fn replay(game: &TileGame, grid: &Grid, solution: &Solution) -> bool {
                     _ => return false,
                 };
                 let to = (now.x + dx, now.y + dy);
-                let Some(next) = rules.after(&now).into_iter().find(|next| (next.x, next.y) == to) else { return false };
+                let Some(next) = rules.after(&now).into_iter().find(|next| (next.x, next.y) == to) else {
+                    return false;
+                };
                 if step.is_ascii_uppercase() != (next.boxes != now.boxes) {
                     return false;
                 }

@@ -66,11 +66,13 @@ fn features(game: &TileGame, grid: &Grid, solution: &Solution) -> [f64; FEATURES
     let count = |wanted: u16| cells.bits.iter().filter(|bits| **bits & wanted != 0).count() as f64;
     let way = solution.cells(game, grid);
     let danger = |x: i32, y: i32| cells.bits(x, y).is_some_and(|bits| bits & (bit::HAZARD | bit::ENEMY) != 0);
-    let near = way.iter().filter(|(x, y)| {
-        (-2..=2).any(|dx| (-2..=2).any(|dy| danger(*x as i32 + dx, *y as i32 + dy)))
-    });
+    let near = way
+        .iter()
+        .filter(|(x, y)| (-2..=2).any(|dx| (-2..=2).any(|dy| danger(*x as i32 + dx, *y as i32 + dy))));
     let climbs = way.windows(2).filter(|two| two[1].1 < two[0].1).count() as f64;
-    let empty = |x: i32| (0..cells.height).all(|y| cells.bits(x, y).is_some_and(|b| b & (bit::SOLID | bit::ONE_WAY) == 0));
+    let empty = |x: i32| {
+        (0..cells.height).all(|y| cells.bits(x, y).is_some_and(|b| b & (bit::SOLID | bit::ONE_WAY) == 0))
+    };
     let length = way.len().max(1) as f64;
     [
         length.ln(),
@@ -136,13 +138,18 @@ pub fn fit(
     let rows = |held: bool| -> Rows<'_> {
         let is_held = |player: &str| blake3::hash(player.as_bytes()).as_bytes()[0] % 5 == 0;
         let of = attempts.iter().filter(|attempt| is_held(&attempt.player) == held);
-        of.filter_map(|a| Some((known[a.level.as_str()]?, f64::from(u8::from(a.finished)), a.level.as_str()))).collect()
+        of.filter_map(|a| Some((known[a.level.as_str()]?, f64::from(u8::from(a.finished)), a.level.as_str())))
+            .collect()
     };
     let (train, held) = (rows(false), rows(true));
     if train.len() < 20 || held.is_empty() {
         return Err(Error::Data {
             source_name: "--attempts".into(),
-            reason: format!("there are {} attempts to learn from and {} of other players", train.len(), held.len()),
+            reason: format!(
+                "there are {} attempts to learn from and {} of other players",
+                train.len(),
+                held.len()
+            ),
             remedy: "record at least 20 attempts of several players, on levels that can be finished".into(),
         });
     }
@@ -164,7 +171,8 @@ pub fn fit(
     };
     let (brier, level_error, scored) = figures(&foretell);
     let (base_brier, base_error, base) = figures(&|_| mean);
-    let mut baseline = BTreeMap::from([("brier".to_owned(), base_brier), ("level_error".to_owned(), base_error)]);
+    let mut baseline =
+        BTreeMap::from([("brier".to_owned(), base_brier), ("level_error".to_owned(), base_error)]);
     baseline.extend(loss(&base).map(|value| ("log_loss".to_owned(), value)));
     let report = DifficultyReport {
         protocol: "logistic regression on what the solution shows; players whose pseudonym's BLAKE3 hash is 0 mod 5 held out"
@@ -204,7 +212,15 @@ fn logistic(rows: &[([f64; FEATURES.len()], f64, &str)]) -> Completion {
     }
     // What never differs says nothing.
     let standard = |f: &[f64; D]| -> [f64; D + 1] {
-        std::array::from_fn(|i| if i == D { 1.0 } else if scale[i] > 1e-9 { (f[i] - mean[i]) / scale[i] } else { 0.0 })
+        std::array::from_fn(|i| {
+            if i == D {
+                1.0
+            } else if scale[i] > 1e-9 {
+                (f[i] - mean[i]) / scale[i]
+            } else {
+                0.0
+            }
+        })
     };
     let mut w = [0.0; D + 1];
     for _ in 0..30 {
@@ -263,7 +279,8 @@ mod tests {
         let game = platformer();
         let mut noise = Seed::new(4).stream();
         let level = |enemies: usize| {
-            let row: String = (0..40).map(|x| if x % 5 == 3 && x / 5 < enemies { 'E' } else { '-' }).collect();
+            let row: String =
+                (0..40).map(|x| if x % 5 == 3 && x / 5 < enemies { 'E' } else { '-' }).collect();
             format!("{0}\n{0}\n{0}\n{row}\n{1}\n", "-".repeat(40), "X".repeat(40))
         };
         let mut attempts = Vec::new();

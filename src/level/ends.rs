@@ -36,7 +36,10 @@ pub fn ends(game: &TileGame, grid: &Grid) -> Result<Ends, Violation> {
     let cells = GridCells::new(grid, &bits);
     counts(game, grid)?;
     let marked = |wanted: u16| -> Vec<Cell> {
-        grid.cells().filter(|(.., tile)| bits[usize::from(*tile)] & wanted != 0).map(|(x, y, _)| (x, y)).collect()
+        grid.cells()
+            .filter(|(.., tile)| bits[usize::from(*tile)] & wanted != 0)
+            .map(|(x, y, _)| (x, y))
+            .collect()
     };
     let none = |rule: &str| Violation { rule: rule.to_owned(), at: None };
     let stands = |x: usize, y: usize| match game.movement {

@@ -1,6 +1,7 @@
 //! Evaluating a model of levels: its levels beside those of people, of a Markov chain, and of WaveFunctionCollapse.
 
 use super::baseline::{Markov, Wfc};
+use super::check::replay;
 use super::game::TileGame;
 use super::generate::{Generate, GeneratedLevel, LevelRequest, off};
 use super::grid::Grid;
@@ -10,7 +11,6 @@ use super::model::LevelModel;
 use super::read::Level;
 use super::slices::{image_hash, shape};
 use super::solve::{Limits, Verdict, solve};
-use super::check::replay;
 use crate::error::{Error, Result};
 use crate::evaluation::{Measured, Report};
 use crate::job;
@@ -116,14 +116,18 @@ pub fn evaluate(model: &Arc<LevelModel>, human: &[Level], options: &LevelEvaluat
     let chain = Markov::new(game, &train);
     let many = BASELINE_LEVELS.min(options.levels.max(1));
     let seed = options.seed.derive("baselines");
-    beside("markov chain", (0..many).filter_map(|n| chain.draw(count, seed.derive_index(n as u64))).collect());
+    beside(
+        "markov chain",
+        (0..many).filter_map(|n| chain.draw(count, seed.derive_index(n as u64))).collect(),
+    );
     let wfc = Wfc::new(&train[..train.len().min(64)]);
     let start = std::time::Instant::now();
     let drawn: Vec<Option<Grid>> = (0..many.min(20))
         .into_par_iter()
         .map(|n| wfc.draw(size.0, size.1, seed.derive("wfc").derive_index(n as u64)))
         .collect();
-    let ms = start.elapsed().as_secs_f64() * 1e3 * rayon::current_num_threads() as f64 / drawn.len().max(1) as f64;
+    let ms =
+        start.elapsed().as_secs_f64() * 1e3 * rayon::current_num_threads() as f64 / drawn.len().max(1) as f64;
     beside("wave function collapse", drawn.into_iter().flatten().collect());
     if let Some(figures) = report.baselines.get_mut("wave function collapse") {
         figures.insert("ms_mean".into(), ms);
@@ -194,7 +198,10 @@ impl Measure<'_> {
             .collect();
         let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for name in rows.iter().flat_map(BTreeMap::keys).cloned().collect::<std::collections::BTreeSet<_>>() {
-            columns.insert(name.clone(), rows.iter().map(|row| row.get(&name).copied().unwrap_or(f64::NAN)).collect());
+            columns.insert(
+                name.clone(),
+                rows.iter().map(|row| row.get(&name).copied().unwrap_or(f64::NAN)).collect(),
+            );
         }
         let mut measured = Measured::means(&columns, self.seed);
         for k in 2..=4 {
@@ -223,7 +230,12 @@ impl Measure<'_> {
             };
             (0..PAIRS).map(draw).collect()
         };
-        let sum: f64 = pairs.par_iter().map(|(a, b)| distance(&levels[*a], &levels[*b])).collect::<Vec<_>>().iter().sum();
+        let sum: f64 = pairs
+            .par_iter()
+            .map(|(a, b)| distance(&levels[*a], &levels[*b]))
+            .collect::<Vec<_>>()
+            .iter()
+            .sum();
         Some(sum / pairs.len() as f64)
     }
 
@@ -235,7 +247,11 @@ impl Measure<'_> {
         let alone: Vec<f64> = (0..few)
             .into_par_iter()
             .filter_map(|n| {
-                let others = train.iter().enumerate().filter(|(i, _)| *i != n).map(|(_, other)| distance(&train[n], other));
+                let others = train
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i != n)
+                    .map(|(_, other)| distance(&train[n], other));
                 others.min_by(f64::total_cmp)
             })
             .collect();
@@ -244,7 +260,9 @@ impl Measure<'_> {
             .map(|grid| matches!(solve(self.game, grid, self.limits).verdict, Verdict::Solved(_)))
             .collect();
         let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let of = |measure: fn(&TileGame, &Grid) -> f64| mean(self.train.iter().map(|g| measure(self.game, g)).collect());
+        let of = |measure: fn(&TileGame, &Grid) -> f64| {
+            mean(self.train.iter().map(|g| measure(self.game, g)).collect())
+        };
         let mut figures = BTreeMap::from([
             ("solvable".to_owned(), solved.iter().filter(|s| **s).count() as f64 / few.max(1) as f64),
             ("linearity".to_owned(), of(linearity)),
@@ -257,7 +275,12 @@ impl Measure<'_> {
 }
 
 /// Asks each knob at five settings.
-fn control(model: &Arc<LevelModel>, options: &LevelEvaluation, size: (usize, usize), report: &mut Report) -> Result<()> {
+fn control(
+    model: &Arc<LevelModel>,
+    options: &LevelEvaluation,
+    size: (usize, usize),
+    report: &mut Report,
+) -> Result<()> {
     if options.control_levels == 0 {
         return Ok(());
     }
@@ -268,8 +291,10 @@ fn control(model: &Arc<LevelModel>, options: &LevelEvaluation, size: (usize, usi
             continue;
         }
         let wanted: Vec<f64> = (0..5).map(|n| low + (high - low) * (n as f64 + 0.5) / 5.0).collect();
-        let jobs: Vec<(f64, u64)> =
-            wanted.iter().flat_map(|value| (0..options.control_levels as u64).map(move |n| (*value, n))).collect();
+        let jobs: Vec<(f64, u64)> = wanted
+            .iter()
+            .flat_map(|value| (0..options.control_levels as u64).map(move |n| (*value, n)))
+            .collect();
         let got: Vec<Result<(f64, f64, f64)>> = jobs
             .par_iter()
             .map(|(value, n)| {
@@ -337,7 +362,10 @@ fn steps(solution: &super::Solution) -> String {
 /// The entropy of three steps in a row, in bits a step.
 fn entropy(solutions: &[String]) -> Option<f64> {
     let mut counts: BTreeMap<&[u8], f64> = BTreeMap::new();
-    solutions.iter().flat_map(|s| s.as_bytes().windows(3)).for_each(|run| *counts.entry(run).or_default() += 1.0);
+    solutions
+        .iter()
+        .flat_map(|s| s.as_bytes().windows(3))
+        .for_each(|run| *counts.entry(run).or_default() += 1.0);
     let all: f64 = counts.values().sum();
     (all > 0.0).then(|| counts.values().map(|n| -(n / all) * (n / all).log2()).sum::<f64>() / 3.0)
 }
@@ -348,7 +376,8 @@ mod tests {
 
     #[test]
     fn rank_correlation_knows_order_only() {
-        let of = |pairs: &[(f64, f64)]| spearman(&pairs.iter().map(|(a, b)| (*a, *b, 0.0)).collect::<Vec<_>>());
+        let of =
+            |pairs: &[(f64, f64)]| spearman(&pairs.iter().map(|(a, b)| (*a, *b, 0.0)).collect::<Vec<_>>());
         assert_eq!(of(&[(1.0, 1.0), (2.0, 10.0), (3.0, 11.0)]), Some(1.0));
         assert_eq!(of(&[(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]), Some(-1.0));
         assert_eq!(of(&[(1.0, 3.0), (2.0, 3.0)]), None);

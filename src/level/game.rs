@@ -74,6 +74,10 @@ pub enum Movement {
         /// VGLC's `jumps.json` with more arcs, relative to the game's file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         jumps_file: Option<String>,
+        /// Arcs that are enough for levels that are written from nothing, if they are to be easier than `jumps` would allow
+        /// (default: `jumps`). What one starts from, fills or mends may need any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        easy_jumps: Vec<Arc>,
         /// Whether one drifts left and right while falling (default: yes).
         #[serde(default = "yes")]
         air_control: bool,
@@ -244,18 +248,28 @@ impl TileGame {
 
     /// Refuses what makes no game, naming the field.
     pub fn validate(&self, file: &str) -> Result<()> {
-        let wrong = |field: &str, reason: String, remedy: &str| Err(Error::config(file, field, reason, remedy));
+        let wrong =
+            |field: &str, reason: String, remedy: &str| Err(Error::config(file, field, reason, remedy));
         if self.tiles.is_empty() || self.tiles.len() > 100 {
             return wrong("tiles", format!("there are {} tiles", self.tiles.len()), "write 1 to 100");
         }
         for (i, tile) in self.tiles.iter().enumerate() {
             if self.tiles[..i].iter().any(|before| before.char == tile.char) {
-                return wrong("tiles", format!("`{}` stands twice", tile.char), "give each tile its own character");
+                return wrong(
+                    "tiles",
+                    format!("`{}` stands twice", tile.char),
+                    "give each tile its own character",
+                );
             }
             if tile.char.is_control() || tile.char == PATH_MARK || tile.char == ';' {
-                return wrong("tiles.char", format!("`{}` cannot be a tile", tile.char.escape_debug()), "choose another");
+                return wrong(
+                    "tiles.char",
+                    format!("`{}` cannot be a tile", tile.char.escape_debug()),
+                    "choose another",
+                );
             }
-            let many = tile.affordances.iter().filter(|a| matches!(a, Affordance::Key(_) | Affordance::Door(_)));
+            let many =
+                tile.affordances.iter().filter(|a| matches!(a, Affordance::Key(_) | Affordance::Door(_)));
             if many.count() > 1 {
                 let reason = format!("`{}` is more than one key or door", tile.char);
                 return wrong("tiles.affordances", reason, "give a tile one of them");
@@ -285,8 +299,9 @@ impl TileGame {
         if self.movement != Movement::Push && self.goal == Goal::Boxes {
             return wrong("goal", "nothing is pushed".into(), "choose `movement: Push`");
         }
-        if let Movement::Platformer { jumps, .. } = &self.movement {
+        if let Movement::Platformer { jumps, easy_jumps, .. } = &self.movement {
             super::arcs::check(jumps, file)?;
+            super::arcs::check(easy_jumps, file)?;
         }
         for count in &self.counts {
             if count.at_least > count.at_most || count.at_least > 1 << 20 {
@@ -299,13 +314,29 @@ impl TileGame {
         for (i, knob) in self.knobs.iter().enumerate() {
             knob.validate(self, file)?;
             if self.knobs[..i].iter().any(|before| before.name == knob.name) {
-                return wrong("knobs", format!("`{}` stands twice", knob.name), "give each knob its own name");
+                return wrong(
+                    "knobs",
+                    format!("`{}` stands twice", knob.name),
+                    "give each knob its own name",
+                );
             }
         }
         if let Some((width, height)) = self.room {
             super::grid::check_size(width, height, file, "room")?;
         }
         Ok(())
+    }
+
+    /// The game with its easy jumps for all jumps.
+    #[must_use]
+    pub fn eased(&self) -> Self {
+        let mut game = self.clone();
+        if let Movement::Platformer { jumps, easy_jumps, .. } = &mut game.movement
+            && !easy_jumps.is_empty()
+        {
+            jumps.clone_from(easy_jumps);
+        }
+        game
     }
 
     /// The tile of a character.

@@ -141,12 +141,20 @@ impl Generate {
             let side = if scan == super::Scan::Columns { "rows" } else { "columns" };
             let known: Vec<String> = model.across.iter().map(usize::to_string).collect();
             let reason = format!("the model has not learned levels of {across} {side}");
-            return Err(Error::config("options", "--size", reason, format!("choose {} {side}", known.join(" or "))));
+            return Err(Error::config(
+                "options",
+                "--size",
+                reason,
+                format!("choose {} {side}", known.join(" or ")),
+            ));
         }
         // Games that are scanned by rows have whole levels, whose length is learned too.
         let most = if scan == super::Scan::Columns { super::LONGEST_SIDE } else { model.slices[2] * 4 };
         if count > most {
-            let reason = format!("{count} is too long: the model's levels have {} to {}", model.slices[0], model.slices[2]);
+            let reason = format!(
+                "{count} is too long: the model's levels have {} to {}",
+                model.slices[0], model.slices[2]
+            );
             return Err(Error::config("options", "--size", reason, format!("choose at most {most}")));
         }
         let mut plan = Plan {
@@ -161,7 +169,12 @@ impl Generate {
         if let Some(grid) = &request.from {
             if request.open.is_empty() {
                 let reason = "no cell is open";
-                return Err(Error::config("options", "open", reason, "name the cells that are to be written anew"));
+                return Err(Error::config(
+                    "options",
+                    "open",
+                    reason,
+                    "name the cells that are to be written anew",
+                ));
             }
             if let Some((x, y)) = request.open.iter().find(|(x, y)| *x >= width || *y >= height) {
                 let reason = format!("the cell {x},{y} is outside of {width} x {height}");
@@ -221,11 +234,13 @@ impl Generate {
 
     /// Solves, mends and steers what was written; `None`: it cannot be used.
     fn finish(&mut self, grid: Grid) -> Option<(f64, GeneratedLevel)> {
-        let (game, limits) = (&self.model.game, self.request.limits);
+        let game = if self.request.from.is_none() { &self.model.eased } else { &self.model.game };
+        let limits = self.request.limits;
         let seed = self.request.seed.derive("finish").derive_index(self.candidates as u64);
         let locked = self.locked();
         let mut mended = 0;
-        let quick = if game.movement == Movement::Push { Limits { nodes: limits.nodes.min(20_000) } } else { limits };
+        let quick =
+            if game.movement == Movement::Push { Limits { nodes: limits.nodes.min(20_000) } } else { limits };
         let (grid, solution) = match solve(game, &grid, quick).verdict {
             Verdict::Solved(solution) => (grid, solution),
             other => {
@@ -237,7 +252,7 @@ impl Generate {
                 (repaired.grid, repaired.solution)
             }
         };
-        let steered = shaping::steer(&self.model, grid, solution, &self.request, &locked, seed);
+        let steered = shaping::steer(&self.model, game, grid, solution, &self.request, &locked, seed);
         let (grid, solution) = steered;
         // A level that was learned from is no new level.
         if self.request.from.is_none() && self.model.known.contains(&image_hash(&grid)) {
@@ -294,7 +309,7 @@ impl Generate {
                         self.best = Some((distance, level));
                     }
                     // Within the band that was asked for is near enough.
-                    if distance <= 0.6
+                    if distance <= 0.8
                         && let Some((_, level)) = self.best.take()
                     {
                         return Ok(ControlFlow::Break(level));

@@ -91,7 +91,8 @@ impl Grid {
     /// A part of it, which must be inside.
     #[must_use]
     pub fn part(&self, x: usize, y: usize, width: usize, height: usize) -> Self {
-        let tiles = (y..y + height).flat_map(|row| (x..x + width).map(move |col| self.at(col, row))).collect();
+        let tiles =
+            (y..y + height).flat_map(|row| (x..x + width).map(move |col| self.at(col, row))).collect();
         Self { width, height, tiles }
     }
 

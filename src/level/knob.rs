@@ -57,13 +57,19 @@ impl Knob {
         }
         if let Measure::Share(tiles) | Measure::Count(tiles) = &self.measure {
             if let Some(unknown) = tiles.chars().find(|c| game.tile(*c).is_none()) {
-                return wrong(format!("knob `{}`: `{unknown}` is no tile", self.name), "name tiles of this game");
+                return wrong(
+                    format!("knob `{}`: `{unknown}` is no tile", self.name),
+                    "name tiles of this game",
+                );
             }
         }
         if let Measure::Completion(completion) = &self.measure
             && completion.weights.len() != super::difficulty::FEATURES.len()
         {
-            return wrong(format!("knob `{}`: the weights are not of this version", self.name), "fit it again");
+            return wrong(
+                format!("knob `{}`: the weights are not of this version", self.name),
+                "fit it again",
+            );
         }
         if self.measure == Measure::Pushes && game.movement != Movement::Push {
             return wrong(format!("knob `{}`: nothing is pushed here", self.name), "choose another measure");
@@ -88,7 +94,9 @@ impl Knob {
             Measure::Linearity => linearity(game, grid),
             Measure::Leniency => leniency(game, grid),
             Measure::Symmetry => symmetry(grid),
-            Measure::Gaps => grounds(game, grid).iter().filter(|g| g.is_none()).count() as f64 / grid.width() as f64,
+            Measure::Gaps => {
+                grounds(game, grid).iter().filter(|g| g.is_none()).count() as f64 / grid.width() as f64
+            }
             Measure::Completion(completion) => return Some(completion.predict(game, grid, solution?)),
         };
         Some(if self.per_slice { value / slices(game.scan, grid) as f64 } else { value })
@@ -125,7 +133,8 @@ pub fn linearity(game: &TileGame, grid: &Grid) -> f64 {
     let n = points.len() as f64;
     let (sx, sy) = points.iter().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
     let (mx, my) = (sx / n, sy / n);
-    let (cov, var) = points.iter().fold((0.0, 0.0), |(c, v), (x, y)| (c + (x - mx) * (y - my), v + (x - mx).powi(2)));
+    let (cov, var) =
+        points.iter().fold((0.0, 0.0), |(c, v), (x, y)| (c + (x - mx) * (y - my), v + (x - mx).powi(2)));
     let slope = if var > 0.0 { cov / var } else { 0.0 };
     let off: f64 = points.iter().map(|(x, y)| (y - my - slope * (x - mx)).abs()).sum::<f64>() / n;
     (1.0 - off / (grid.height() as f64 / 2.0)).clamp(0.0, 1.0)
@@ -134,7 +143,8 @@ pub fn linearity(game: &TileGame, grid: &Grid) -> f64 {
 /// As [`Measure::Leniency`].
 pub fn leniency(game: &TileGame, grid: &Grid) -> f64 {
     let bits = game.bits();
-    let dangers = grid.tiles().iter().filter(|tile| bits[usize::from(**tile)] & (bit::HAZARD | bit::ENEMY) != 0);
+    let dangers =
+        grid.tiles().iter().filter(|tile| bits[usize::from(**tile)] & (bit::HAZARD | bit::ENEMY) != 0);
     let mut sum = -(dangers.count() as f64);
     if matches!(game.movement, Movement::Platformer { .. }) {
         let grounds = grounds(game, grid);

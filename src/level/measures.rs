@@ -43,10 +43,12 @@ pub fn tpkl(a: &Patterns, b: &Patterns) -> Option<f64> {
     let towards = |a: &Patterns, all_a: f64, b: &Patterns, all_b: f64| -> f64 {
         let mut keys: Vec<&Vec<u8>> = a.keys().collect();
         keys.sort_unstable();
-        keys.iter().map(|key| {
-            let p = share(a, all_a, key);
-            p * (p / share(b, all_b, key)).ln()
-        }).sum()
+        keys.iter()
+            .map(|key| {
+                let p = share(a, all_a, key);
+                p * (p / share(b, all_b, key)).ln()
+            })
+            .sum()
     };
     Some(0.5 * towards(a, all_a, b, all_b) + 0.5 * towards(b, all_b, a, all_a))
 }

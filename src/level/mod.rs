@@ -12,6 +12,8 @@ pub mod evaluate;
 mod formats;
 mod game;
 mod generate;
+#[cfg(test)]
+mod generate_tests;
 mod grid;
 mod knob;
 pub mod measures;
@@ -23,10 +25,10 @@ mod plugin;
 mod reach;
 mod read;
 mod repair;
-mod sokoban;
 mod sequence;
 mod shaping;
 mod slices;
+mod sokoban;
 mod solve;
 mod source;
 mod training;
@@ -39,19 +41,23 @@ pub use baseline::{Markov, Wfc};
 pub use check::{plain_search, replay};
 pub use difficulty::{Attempt, Completion, DifficultyReport, fit};
 pub use ends::{Cell, Ends, Violation, counts, ends};
+pub use formats::{LevelFormat, levels_from};
 pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Tile, TileGame};
+pub use generate::{
+    Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate, measured, region, sound,
+};
 pub use grid::{Grid, LONGEST_SIDE, check_size};
 pub use knob::{Knob, Measure, leniency, linearity, symmetry};
+pub use model::{LevelModel, with_difficulty};
 pub use picture::{picture, svg};
 #[cfg(feature = "bevy")]
-pub use plugin::{GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelPlugin, LevelSolution, TileGrid};
+pub use plugin::{
+    GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelPlugin, LevelSolution, TileGrid,
+};
 pub use read::{LARGEST_FILE, Level, check, grid_from_text, levels_from_text, read_levels};
-pub use solve::{FINISHABLE, Limits, Solution, Solved, Verdict, solve};
-pub use vglc::{game_from_json, jumps_from_json};
+pub use repair::{Repaired, repair};
 pub use sequence::Range;
+pub use solve::{FINISHABLE, Limits, Solution, Solved, Verdict, solve};
 pub use source::LevelData;
 pub use training::{DOMAIN, LevelTraining};
-pub use formats::{LevelFormat, levels_from};
-pub use generate::{Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate, measured, region, sound};
-pub use model::{LevelModel, with_difficulty};
-pub use repair::{Repaired, repair};
+pub use vglc::{game_from_json, jumps_from_json};

@@ -6,8 +6,8 @@ use super::knob::{Knob, Measure};
 use super::pieces::Pieces;
 use super::sequence::{Asked, BANDS, Range};
 use super::training::DOMAIN;
-use crate::error::{Error, Result};
 use crate::decode::LoadedModel;
+use crate::error::{Error, Result};
 use crate::model::{Card, Checkpoint, Decoder};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// A model that writes levels. Immutable; share it in an `Arc`.
 pub struct LevelModel {
     pub(super) game: TileGame,
+    /// The game with easy jumps, for levels written from nothing.
+    pub(super) eased: TileGame,
     pub(super) pieces: Pieces,
     pub(super) names: Vec<String>,
     pub(super) ranges: Vec<Range>,
@@ -51,7 +53,8 @@ impl LevelModel {
     /// [`Error::Config`] when it is no model of levels, or its card is damaged.
     pub fn of(loaded: Arc<LoadedModel>) -> Result<Self> {
         let card = &loaded.card;
-        let wrong = |reason: String, remedy: &str| Err(Error::config("skald.ron", "conditioning", reason, remedy));
+        let wrong =
+            |reason: String, remedy: &str| Err(Error::config("skald.ron", "conditioning", reason, remedy));
         if card.domain != DOMAIN {
             let reason = format!("this is a model of `{}`, not of levels", card.domain);
             return Err(Error::config("skald.ron", "domain", reason, "give what `skald train level` made"));
@@ -65,8 +68,10 @@ impl LevelModel {
         for knob in &game.knobs {
             ranges.push(Range::from_strings(&knob.name, listed(&format!("knob {}", knob.name)))?);
         }
-        let numbers = |name: &str| -> Vec<usize> { listed(name).iter().filter_map(|n| n.parse().ok()).collect() };
-        let hashes = |name: &str| listed(name).iter().filter_map(|h| u64::from_str_radix(h, 16).ok()).collect();
+        let numbers =
+            |name: &str| -> Vec<usize> { listed(name).iter().filter_map(|n| n.parse().ok()).collect() };
+        let hashes =
+            |name: &str| listed(name).iter().filter_map(|h| u64::from_str_radix(h, 16).ok()).collect();
         let (across, slices) = (numbers("across"), numbers("slices"));
         let (Some(slices), false) = (slices.try_into().ok(), across.is_empty()) else {
             return wrong("the sizes of levels are missing".into(), "copy the whole checkpoint again");
@@ -80,6 +85,7 @@ impl LevelModel {
             themes: listed("theme").to_vec(),
             copies: hashes("copies"),
             known: hashes("levels"),
+            eased: game.eased(),
             game,
             pieces,
             ranges,
@@ -117,7 +123,11 @@ impl LevelModel {
     /// The usual width and height of its levels.
     pub fn usual_size(&self) -> (usize, usize) {
         let across = self.across[self.across.len() / 2];
-        if self.game.scan == super::Scan::Columns { (self.slices[1], across) } else { (across, self.slices[1]) }
+        if self.game.scan == super::Scan::Columns {
+            (self.slices[1], across)
+        } else {
+            (across, self.slices[1])
+        }
     }
 
     /// The band tokens of what is asked.
@@ -142,7 +152,8 @@ impl LevelModel {
         }
         if let Some(theme) = theme {
             if !self.themes.iter().any(|known| known == theme) {
-                let known = if self.themes.is_empty() { "it learned none".into() } else { self.themes.join(", ") };
+                let known =
+                    if self.themes.is_empty() { "it learned none".into() } else { self.themes.join(", ") };
                 let reason = format!("the theme `{theme}` is unknown");
                 return Err(Error::config("options", "--theme", reason, format!("choose one of: {known}")));
             }

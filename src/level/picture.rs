@@ -56,7 +56,11 @@ pub fn picture(game: &TileGame, grid: &Grid, solution: Option<&Solution>) -> Res
 pub fn svg(game: &TileGame, grid: &Grid, solution: Option<&Solution>) -> String {
     use std::fmt::Write;
     let (w, h) = (grid.width(), grid.height());
-    let mut text = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{}\" height=\"{}\">", w * SIDE, h * SIDE);
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{}\" height=\"{}\">",
+        w * SIDE,
+        h * SIDE
+    );
     for y in 0..h {
         let mut x = 0;
         while x < w {
@@ -64,7 +68,12 @@ pub fn svg(game: &TileGame, grid: &Grid, solution: Option<&Solution>) -> String 
             let end = (x..w).find(|at| grid.at(*at, y) != tile).unwrap_or(w);
             let (r, g, b) = colour(&game.tiles[usize::from(tile)]);
             // Writing to a string cannot fail.
-            let _ = write!(text, "<path fill=\"#{r:02x}{g:02x}{b:02x}\" d=\"M{x} {y}h{}v1h-{}z\"/>", end - x, end - x);
+            let _ = write!(
+                text,
+                "<path fill=\"#{r:02x}{g:02x}{b:02x}\" d=\"M{x} {y}h{}v1h-{}z\"/>",
+                end - x,
+                end - x
+            );
             x = end;
         }
     }
@@ -74,7 +83,11 @@ pub fn svg(game: &TileGame, grid: &Grid, solution: Option<&Solution>) -> String 
         .map(|(x, y)| format!("{}.5 {}.5", x, y))
         .collect();
     if !way.is_empty() {
-        let _ = write!(text, "<path fill=\"none\" stroke=\"#ff3c3c\" stroke-width=\"0.2\" d=\"M{}\"/>", way.join("L"));
+        let _ = write!(
+            text,
+            "<path fill=\"none\" stroke=\"#ff3c3c\" stroke-width=\"0.2\" d=\"M{}\"/>",
+            way.join("L")
+        );
     }
     text + "</svg>"
 }

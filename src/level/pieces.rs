@@ -59,7 +59,8 @@ impl Pieces {
         let mut spelled: Vec<(Vec<usize>, usize)> = distinct
             .iter()
             .map(|(slice, n)| {
-                let ids = slice.iter().enumerate().map(|(at, symbol)| add(Piece { at, symbols: vec![*symbol] }));
+                let ids =
+                    slice.iter().enumerate().map(|(at, symbol)| add(Piece { at, symbols: vec![*symbol] }));
                 (ids.collect(), *n)
             })
             .collect();
@@ -84,7 +85,10 @@ impl Pieces {
         let first = BASE_SPECIALS.len() + specials.len();
         let specials = BASE_SPECIALS.iter().map(|s| (*s).to_owned()).chain(specials.iter().cloned());
         let specials = specials.enumerate().map(|(id, name)| (name, id as u32)).collect();
-        Self::new(specials, found.into_iter().enumerate().map(|(i, piece)| ((first + i) as u32, piece)).collect())
+        Self::new(
+            specials,
+            found.into_iter().enumerate().map(|(i, piece)| ((first + i) as u32, piece)).collect(),
+        )
     }
 
     fn new(specials: HashMap<String, u32>, pieces: Vec<(u32, Piece)>) -> Self {

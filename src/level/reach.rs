@@ -33,7 +33,8 @@ impl Cells for Written<'_> {
 impl Reach {
     /// For a game that starts on the leftmost ground and falls; `None` for others.
     pub fn new(game: &TileGame, height: usize) -> Option<Self> {
-        let gravity = gravity(game, 0).filter(|g| g.wraps.is_none() && game.start == Start::LeftmostGround)?;
+        let gravity =
+            gravity(game, 0).filter(|g| g.wraps.is_none() && game.start == Start::LeftmostGround)?;
         Some(Self { gravity, height, bits: Vec::new(), reached: Vec::new(), log: Vec::new(), started: false })
     }
 
@@ -42,7 +43,8 @@ impl Reach {
     }
 
     fn index(&self, place: Place) -> usize {
-        (place.x as usize * self.height + place.y as usize) * self.gravity.arcs.steps.len() + usize::from(place.step)
+        (place.x as usize * self.height + place.y as usize) * self.gravity.arcs.steps.len()
+            + usize::from(place.step)
     }
 
     /// A column is written, its bits from the top.

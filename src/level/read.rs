@@ -54,7 +54,8 @@ pub fn levels_from_text(game: &TileGame, text: &str, file: &str) -> Result<Vec<L
     let mut levels = Vec::new();
     let mut block = Block { rows: Vec::new(), first: 1 };
     let mut title = String::new();
-    let stem = Path::new(file).file_stem().map_or_else(|| file.to_owned(), |s| s.to_string_lossy().into_owned());
+    let stem =
+        Path::new(file).file_stem().map_or_else(|| file.to_owned(), |s| s.to_string_lossy().into_owned());
     let mut flush = |block: &mut Block<'_>, title: &str| -> Result<()> {
         while block.rows.last().is_some_and(|row| row.is_empty()) {
             block.rows.pop();

@@ -27,8 +27,15 @@ pub struct Repaired {
 ///
 /// # Errors
 /// [`Error::Unsatisfiable`] with the rule that could not be met.
-pub fn repair(game: &TileGame, grid: &Grid, locked: &BTreeSet<Cell>, limits: Limits, seed: Seed) -> Result<Repaired> {
-    let mut mender = Mender { game, locked, limits, noise: seed.derive("repair").stream(), original: grid.clone() };
+pub fn repair(
+    game: &TileGame,
+    grid: &Grid,
+    locked: &BTreeSet<Cell>,
+    limits: Limits,
+    seed: Seed,
+) -> Result<Repaired> {
+    let mut mender =
+        Mender { game, locked, limits, noise: seed.derive("repair").stream(), original: grid.clone() };
     let mut best: Option<Repaired> = None;
     for attempt in 0..6 {
         let mut now = grid.clone();
@@ -106,7 +113,8 @@ impl Mender<'_> {
             };
             let mut there = of(grid);
             while there.len() > most {
-                let free: Vec<usize> = (0..there.len()).filter(|i| !self.locked.contains(&there[*i])).collect();
+                let free: Vec<usize> =
+                    (0..there.len()).filter(|i| !self.locked.contains(&there[*i])).collect();
                 let gone = there.remove(*self.noise.pick(&free).ok_or(())?);
                 grid.set(gone.0, gone.1, empty);
             }
@@ -154,7 +162,8 @@ impl Mender<'_> {
             if boxes == targets && boxes > 0 {
                 return Ok(());
             }
-            let (fewer, more) = if boxes < targets { (box_tile, bit::TARGET) } else { (target_tile, bit::BOX) };
+            let (fewer, more) =
+                if boxes < targets { (box_tile, bit::TARGET) } else { (target_tile, bit::BOX) };
             let most = self
                 .game
                 .counts
@@ -195,7 +204,8 @@ impl Mender<'_> {
                 vec![found.goals.clone()]
             };
             let keys = bit::KEY | bit::REQUIRED;
-            let wanted = now.cells().filter(|(x, y, _)| cells.bits(*x as i32, *y as i32).unwrap_or(0) & keys != 0);
+            let wanted =
+                now.cells().filter(|(x, y, _)| cells.bits(*x as i32, *y as i32).unwrap_or(0) & keys != 0);
             let mut first: Vec<Vec<Cell>> = wanted.map(|(x, y, _)| vec![(x, y)]).collect();
             first.append(&mut stops);
             for stop in first {
@@ -225,9 +235,12 @@ impl Mender<'_> {
             let mut stack = vec![(0usize, 0i32)];
             while let Some((at, up)) = stack.pop() {
                 depth = depth.max(up);
-                stack.extend(g.arcs.steps[at].next.iter().map(|n| {
-                    (usize::from(*n), up - g.arcs.steps[usize::from(*n)].by.1)
-                }));
+                stack.extend(
+                    g.arcs.steps[at]
+                        .next
+                        .iter()
+                        .map(|n| (usize::from(*n), up - g.arcs.steps[usize::from(*n)].by.1)),
+                );
             }
             depth
         });
@@ -260,7 +273,9 @@ impl Mender<'_> {
                 next.push((to, price));
             };
             match &gravity {
-                None => [(0, -1), (-1, 0), (1, 0), (0, 1)].iter().for_each(|(dx, dy)| go((x + dx, y + dy, 0), 0)),
+                None => {
+                    [(0, -1), (-1, 0), (1, 0), (0, 1)].iter().for_each(|(dx, dy)| go((x + dx, y + dy, 0), 0))
+                }
                 Some(gravity) => {
                     let stands = Gravity::supported(&cells, x, y);
                     let ladder = cells.bits(x, y).is_some_and(|b| b & bit::LADDER != 0);
@@ -320,7 +335,8 @@ impl Mender<'_> {
             if shut(nx, ny) {
                 mended.set(nx as usize, ny as usize, empty);
             }
-            let leaves_ground = gravity.is_some() && ny <= y && !Gravity::supported(&cells, x, y) && two[0].2 == 0;
+            let leaves_ground =
+                gravity.is_some() && ny <= y && !Gravity::supported(&cells, x, y) && two[0].2 == 0;
             if let (true, Some(solid)) = (leaves_ground, solid)
                 && y + 1 < cells.height
             {
@@ -343,16 +359,23 @@ impl Mender<'_> {
             for _ in 0..if depth == 1 { 160 } else { 120 } {
                 let mut now = grid.clone();
                 for _ in 0..depth {
-                    let (x, y) = (self.noise.below(now.width()), self.noise.below(now.height()));
-                    if self.locked.contains(&(x, y)) {
-                        continue;
-                    }
+                    // Mostly a thing is in the wrong place; else a wall is in the way.
+                    let wanted = if self.noise.chance(0.6) { movable } else { bit::SOLID };
+                    let cells: Vec<Cell> = now
+                        .cells()
+                        .filter(|(x, y, tile)| {
+                            let inside = *x > 0 && *y > 0 && *x + 1 < now.width() && *y + 1 < now.height();
+                            bits[usize::from(*tile)] & wanted != 0
+                                && (inside || wanted == movable)
+                                && !self.locked.contains(&(*x, *y))
+                        })
+                        .map(|(x, y, _)| (x, y))
+                        .collect();
+                    let Some((x, y)) = self.noise.pick(&cells).copied() else { continue };
                     let tile = now.at(x, y);
-                    let bits = bits[usize::from(tile)];
-                    if bits & bit::SOLID != 0 {
+                    if wanted == bit::SOLID {
                         now.set(x, y, empty);
-                    } else if bits & movable != 0 {
-                        let Some((nx, ny)) = self.room(&now) else { continue };
+                    } else if let Some((nx, ny)) = self.room(&now) {
                         now.set(x, y, empty);
                         now.set(nx, ny, tile);
                     }

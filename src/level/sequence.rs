@@ -28,7 +28,7 @@ pub(super) const GAP: &str = "<gap>";
 pub struct Range {
     /// The knob.
     pub name: String,
-    /// Its quantiles, from the least value to the greatest: where its bands begin and end.
+    /// Its quantiles: where its bands begin and end. The first and the last leave out the most extreme hundredth.
     pub quantiles: Vec<f64>,
 }
 
@@ -40,7 +40,7 @@ impl Range {
         let quantiles = if values.is_empty() {
             vec![0.0; BANDS + 1]
         } else {
-            (0..=BANDS).filter_map(|i| at(i as f64 / BANDS as f64)).collect()
+            (0..=BANDS).filter_map(|i| at((i as f64 / BANDS as f64).clamp(0.01, 0.99))).collect()
         };
         Self { name: name.to_owned(), quantiles }
     }
@@ -50,7 +50,7 @@ impl Range {
         self.quantiles[1..self.quantiles.len() - 1].iter().filter(|quantile| value > **quantile).count()
     }
 
-    /// The least and the greatest value seen.
+    /// The least and the greatest value usually seen.
     pub fn ends(&self) -> (f64, f64) {
         (self.quantiles[0], self.quantiles[self.quantiles.len() - 1])
     }
@@ -137,7 +137,11 @@ impl Scribe<'_> {
 
     /// The token before a slice, when so many come after it.
     pub fn countdown(&self, left: usize) -> Option<u32> {
-        if left < COUNTED { self.pieces.special(&format!("<left:{left}>")) } else { self.pieces.special(MORE) }
+        if left < COUNTED {
+            self.pieces.special(&format!("<left:{left}>"))
+        } else {
+            self.pieces.special(MORE)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! keep it finishable.
 
 use super::ends::Cell;
-use super::game::{Movement, bit};
+use super::game::{Movement, TileGame, bit};
 use super::generate::{LevelRequest, measured, off};
 use super::grid::Grid;
 use super::knob::Measure;
@@ -17,6 +17,7 @@ const TRIALS: usize = 48;
 /// A level near to what was asked, with its solution.
 pub(super) fn steer(
     model: &LevelModel,
+    game: &TileGame,
     grid: Grid,
     solution: Solution,
     request: &LevelRequest,
@@ -27,7 +28,9 @@ pub(super) fn steer(
         return (grid, solution);
     }
     let mut noise = seed.derive("steer").stream();
-    let distance = |grid: &Grid, solution: &Solution| off(model, &request.controls, &measured(&model.game, grid, solution));
+    let distance = |grid: &Grid, solution: &Solution| {
+        off(model, &request.controls, &measured(&model.game, grid, solution))
+    };
     let mut best = (distance(&grid, &solution), grid, solution);
     let quick = Limits { nodes: request.limits.nodes.min(8000) };
     let mut trials = 0;
@@ -44,7 +47,7 @@ pub(super) fn steer(
             }
         }
         let Some(changed) = change(model, &best.1, &best.2, request, locked, &mut noise) else { continue };
-        if let Verdict::Solved(solution) = solve(&model.game, &changed, quick).verdict {
+        if let Verdict::Solved(solution) = solve(game, &changed, quick).verdict {
             let mut candidate = (changed, solution);
             if model.game.movement == Movement::Push
                 && let Some(shorter) = part_way(model, &candidate.0, &candidate.1, &request.controls)
@@ -169,9 +172,17 @@ fn change(
             let fits = |(x, y, now): &&(usize, usize, u8)| {
                 let below = grid.get(*x as i32, *y as i32 + 1).map(|t| bits[usize::from(t)]);
                 let stands = below.is_some_and(|b| b & bit::SOLID != 0);
-                let beside = [(-1, 0), (1, 0)].iter().any(|(dx, dy)| grid.get(*x as i32 + dx, *y as i32 + dy) == Some(tile));
+                let beside = [(-1, 0), (1, 0)]
+                    .iter()
+                    .any(|(dx, dy)| grid.get(*x as i32 + dx, *y as i32 + dy) == Some(tile));
                 let good = match game.movement {
-                    Movement::Platformer { .. } => if solid { beside } else { stands },
+                    Movement::Platformer { .. } => {
+                        if solid {
+                            beside
+                        } else {
+                            stands
+                        }
+                    }
                     _ => true,
                 };
                 *now == empty && !path.contains(&(*x, *y)) && good
@@ -180,7 +191,8 @@ fn change(
             let (x, y, _) = **noise.pick(&room)?;
             changed.set(x, y, tile);
         } else {
-            let there: Vec<&(usize, usize, u8)> = free.iter().filter(|(.., tile)| tiles.contains(tile)).collect();
+            let there: Vec<&(usize, usize, u8)> =
+                free.iter().filter(|(.., tile)| tiles.contains(tile)).collect();
             let (x, y, _) = **noise.pick(&there)?;
             changed.set(x, y, empty);
         }

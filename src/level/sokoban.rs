@@ -37,8 +37,14 @@ impl Board {
                 targets.push(cell);
             }
         }
-        let mut board =
-            Self { width: w, target: vec![false; w * h], pushes: Vec::new(), dead: Vec::new(), walls, targets };
+        let mut board = Self {
+            width: w,
+            target: vec![false; w * h],
+            pushes: Vec::new(),
+            dead: Vec::new(),
+            walls,
+            targets,
+        };
         board.targets.iter().for_each(|t| board.target[*t] = true);
         board.pushes = board.targets.iter().map(|target| board.pull(*target)).collect();
         board.dead = (0..w * h).map(|cell| board.pushes.iter().all(|from| from[cell] == FAR)).collect();
@@ -409,7 +415,9 @@ mod tests {
         let Verdict::Solved(solution) = verdict("######\n#.   #\n# $  #\n#  @ #\n######\n") else { panic!() };
         assert_eq!(solution.pushes(), Some(2));
         assert!(matches!(verdict("#####\n#@ $#\n#.  #\n#####\n"), Verdict::Unsolvable(_)));
-        assert!(matches!(verdict("#####\n#@$ #\n#####\n"), Verdict::Unsolvable(rule) if rule.contains("1 and 0")));
+        assert!(
+            matches!(verdict("#####\n#@$ #\n#####\n"), Verdict::Unsolvable(rule) if rule.contains("1 and 0"))
+        );
         assert_eq!(verdict("####\n#@*#\n####\n"), Verdict::Solved(Solution::Moves(String::new())));
     }
 

@@ -1,11 +1,11 @@
 //! Solving a level: A* (Hart et al. 1968) on its game's movement, bounded in nodes. What the bound stops is [`Verdict::Unknown`],
 //! which never counts as solved.
 
+use super::arcs::Arcs;
 use super::ends::{Cell, Ends, ends};
 use super::game::{Affordance, Movement, TileGame, bit};
 use super::grid::Grid;
 use super::sokoban;
-use super::arcs::Arcs;
 use super::walk::{Gravity, GridCells, Place, open};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -501,7 +501,12 @@ mod tests {
         let game = TileGame { goal: Goal::Marked, start: super::super::game::Start::Marked, ..game };
         let mut tiles = game.tiles.clone();
         for (char, affordance) in [('s', Affordance::Start), ('g', Affordance::Goal)] {
-            tiles.push(super::super::game::Tile { char, name: String::new(), affordances: vec![affordance], colour: None });
+            tiles.push(super::super::game::Tile {
+                char,
+                name: String::new(),
+                affordances: vec![affordance],
+                colour: None,
+            });
         }
         let game = TileGame { tiles, ..game };
         assert!(solved(&game, "s--X\nXBXX\nX-gX\nXXXX\n"));

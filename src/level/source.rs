@@ -34,7 +34,15 @@ pub struct LevelData {
 
 impl Default for LevelData {
     fn default() -> Self {
-        Self { window: (16, 100), fill: 0.25, open: 0.4, piece_dropout: 0.1, merges: 256, hold_out: 8, nodes: 300_000 }
+        Self {
+            window: (16, 100),
+            fill: 0.25,
+            open: 0.4,
+            piece_dropout: 0.1,
+            merges: 256,
+            hold_out: 8,
+            nodes: 300_000,
+        }
     }
 }
 
@@ -103,12 +111,20 @@ impl Windows {
         let levels: Vec<(Known, Vec<Vec<Slice>>)> = levels.into_iter().map(sliced).collect();
         let step = shared.data.window.1.max(1);
         let fixed = levels.iter().enumerate();
-        let fixed = fixed.flat_map(|(n, (_, images))| (0..images[0].len()).step_by(step).map(move |at| (n, at)));
+        let fixed =
+            fixed.flat_map(|(n, (_, images))| (0..images[0].len()).step_by(step).map(move |at| (n, at)));
         Self { fixed: fixed.collect(), shared, names, levels, hash: hasher.finalize().to_hex().to_string() }
     }
 
     /// What a window measures, as bands.
-    fn asked(&self, level: &Known, image: &[Slice], from: usize, to: usize, mut noise: Option<&mut Stream>) -> Asked {
+    fn asked(
+        &self,
+        level: &Known,
+        image: &[Slice],
+        from: usize,
+        to: usize,
+        mut noise: Option<&mut Stream>,
+    ) -> Asked {
         let shared = &*self.shared;
         let whole = to - from == image.len();
         let grid = grid_of(shared.game.scan, &image[from..to]);
@@ -131,7 +147,14 @@ impl Windows {
     }
 
     /// The window of an image as a sample.
-    fn window(&self, n: usize, image: usize, from: usize, to: usize, mut noise: Option<&mut Stream>) -> Sample {
+    fn window(
+        &self,
+        n: usize,
+        image: usize,
+        from: usize,
+        to: usize,
+        mut noise: Option<&mut Stream>,
+    ) -> Sample {
         let (level, images) = &self.levels[n];
         let slices = &images[image];
         let scribe = Scribe { pieces: &self.shared.pieces, knobs: &self.names };

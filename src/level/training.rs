@@ -49,7 +49,11 @@ impl LevelTraining {
         let data = &config.data;
         let share = |value: f32| (0.0..1.0).contains(&value);
         let rules = [
-            ("data.window", data.window.0 >= 1 && data.window.0 <= data.window.1, "1 or more, the least first"),
+            (
+                "data.window",
+                data.window.0 >= 1 && data.window.0 <= data.window.1,
+                "1 or more, the least first",
+            ),
             ("data.window", data.window.1 <= 1 << 16, "at most 65536"),
             ("data.fill", share(data.fill), "0 or more, below 1"),
             ("data.open", share(data.open), "0 or more, below 1"),
@@ -81,27 +85,37 @@ impl LevelTraining {
     pub fn setup(self, game: TileGame, levels: Vec<Level>) -> Result<RunSetup> {
         let read = levels.len();
         let mut seen = BTreeSet::new();
-        let levels: Vec<Level> = levels.into_iter().filter(|level| seen.insert(image_hash(&level.grid))).collect();
+        let levels: Vec<Level> =
+            levels.into_iter().filter(|level| seen.insert(image_hash(&level.grid))).collect();
         let doubles = (read - levels.len()) as u64;
         let limits = Limits { nodes: self.data.nodes };
         let known: Vec<Known> = levels
             .into_par_iter()
             .map(|level| {
                 let solution = solve(&game, &level.grid, limits).solution();
-                let path = solution.as_ref().map_or(Vec::new(), |solution| solution.cells(&game, &level.grid));
+                let path =
+                    solution.as_ref().map_or(Vec::new(), |solution| solution.cells(&game, &level.grid));
                 Known { grid: level.grid, theme: level.theme, solution, path }
             })
             .collect();
         let unsolved = known.iter().filter(|level| level.solution.is_none()).count();
         let (train, held) = split(known, self.data.hold_out)?;
-        let across: BTreeSet<usize> =
-            train.iter().chain(&held).map(|level| shape(game.scan, level.grid.width(), level.grid.height()).0).collect();
+        let across: BTreeSet<usize> = train
+            .iter()
+            .chain(&held)
+            .map(|level| shape(game.scan, level.grid.width(), level.grid.height()).0)
+            .collect();
         let across: Vec<usize> = across.into_iter().collect();
         if across.len() > 64 || across.last().is_some_and(|most| most * game.tiles.len() > 1 << 15) {
             return Err(Error::Data {
                 source_name: "--data".into(),
-                reason: format!("the slices of the levels have {} lengths, up to {:?}", across.len(), across.last()),
-                remedy: "cut the levels into rooms (`room` in the game's file), or scan them the other way".into(),
+                reason: format!(
+                    "the slices of the levels have {} lengths, up to {:?}",
+                    across.len(),
+                    across.last()
+                ),
+                remedy: "cut the levels into rooms (`room` in the game's file), or scan them the other way"
+                    .into(),
             });
         }
         let themes: BTreeSet<String> =
@@ -114,7 +128,8 @@ impl LevelTraining {
             .map(|(grid, path)| slices_of(&game, &grid, &path))
             .collect();
         let all: Vec<&Slice> = sliced.iter().flatten().collect();
-        let pieces = Pieces::learn(&all, game.tiles.len(), self.data.merges, &specials(&across, &names, &themes));
+        let pieces =
+            Pieces::learn(&all, game.tiles.len(), self.data.merges, &specials(&across, &names, &themes));
         let ranges = ranges(&game, &train, self.data.window);
         let tokenizer = pieces.tokenizer(&game)?;
         let card = card(&game, &train, &ranges, &across, &themes)?;
@@ -168,7 +183,8 @@ fn ranges(game: &TileGame, levels: &[Known], window: (usize, usize)) -> Vec<Rang
         while from + length <= whole.len() {
             let part = length < whole.len();
             let grid = super::slices::grid_of(game.scan, &whole[from..from + length]);
-            let marked = whole[from..from + length].iter().flatten().filter(|s| **s & super::slices::ON_PATH != 0);
+            let marked =
+                whole[from..from + length].iter().flatten().filter(|s| **s & super::slices::ON_PATH != 0);
             let of_part =
                 level.solution.as_ref().map(|_| super::solve::Solution::Cells(vec![(0, 0); marked.count()]));
             let solution = if part { of_part.as_ref() } else { level.solution.as_ref() };
@@ -182,7 +198,13 @@ fn ranges(game: &TileGame, levels: &[Known], window: (usize, usize)) -> Vec<Rang
 }
 
 /// The card: the game, what can be asked, and hashes of what must not be copied.
-fn card(game: &TileGame, train: &[Known], ranges: &[Range], across: &[usize], themes: &[String]) -> Result<Card> {
+fn card(
+    game: &TileGame,
+    train: &[Known],
+    ranges: &[Range],
+    across: &[usize],
+    themes: &[String],
+) -> Result<Card> {
     let mut card = Card::new(DOMAIN);
     let mut put = |name: &str, values: Vec<String>| card.conditioning.insert(name.to_owned(), values);
     put("game", vec![game.to_ron()?]);

@@ -34,7 +34,8 @@ fn syntax(file: &str, error: &serde_json::Error, remedy: &str) -> Error {
 /// [`Error::Syntax`] with line and column, or [`Error::Config`] when an arc makes no jump.
 pub fn jumps_from_json(text: &str, file: &str) -> Result<Vec<Arc>> {
     let read: Jumps = serde_json::from_str(text).map_err(|e| syntax(file, &e, "give VGLC's jumps.json"))?;
-    let arcs: Vec<Arc> = read.jumps.into_iter().map(|arc| arc.into_iter().map(|[x, y]| (x, y)).collect()).collect();
+    let arcs: Vec<Arc> =
+        read.jumps.into_iter().map(|arc| arc.into_iter().map(|[x, y]| (x, y)).collect()).collect();
     super::arcs::check(&arcs, file)?;
     Ok(arcs)
 }
@@ -59,14 +60,21 @@ pub fn game_from_json(name: &str, tiles: (&str, &str), jumps: Option<(&str, &str
     let knob = |name: &str, measure| Knob { name: name.into(), measure, per_slice: false };
     let mut knobs = vec![knob("length", Measure::PathLength), knob("linearity", Measure::Linearity)];
     for (name, wanted) in [("enemies", Affordance::Enemy), ("collectibles", Affordance::Collectible)] {
-        let chars: String = tiles.iter().filter(|t| t.affordances.contains(&wanted)).map(|t| t.char).collect();
+        let chars: String =
+            tiles.iter().filter(|t| t.affordances.contains(&wanted)).map(|t| t.char).collect();
         if !chars.is_empty() {
             knobs.push(knob(name, Measure::Share(chars)));
         }
     }
     let platformer = jumps.is_some();
     let movement = match jumps {
-        Some(jumps) => Movement::Platformer { jumps, jumps_file: None, air_control: true, wraps: false },
+        Some(jumps) => Movement::Platformer {
+            jumps,
+            jumps_file: None,
+            easy_jumps: Vec::new(),
+            air_control: true,
+            wraps: false,
+        },
         None => Movement::TopDown { keys_are_used_up: false },
     };
     let game = TileGame {
@@ -89,7 +97,8 @@ pub fn game_from_json(name: &str, tiles: (&str, &str), jumps: Option<(&str, &str
 
 fn tile(char: char, tags: &[String]) -> Tile {
     let has = |tag: &str| tags.iter().any(|t| t == tag);
-    let any = |words: &[&str]| tags.iter().any(|t| words.iter().any(|word| t.split(' ').any(|part| part == *word)));
+    let any =
+        |words: &[&str]| tags.iter().any(|t| words.iter().any(|word| t.split(' ').any(|part| part == *word)));
     let mut affordances = Vec::new();
     let mut add = |yes: bool, affordance: Affordance| {
         if yes && !affordances.contains(&affordance) {
@@ -102,7 +111,10 @@ fn tile(char: char, tags: &[String]) -> Tile {
     add(any(&["climbable", "ladder"]), Affordance::Ladder);
     add(any(&["rope"]), Affordance::Rope);
     add(any(&["enemy", "monster", "spawner"]) && !solid, Affordance::Enemy);
-    add(any(&["hazard", "damaging", "dangerous"]) && !solid && !any(&["enemy", "monster"]), Affordance::Hazard);
+    add(
+        any(&["hazard", "damaging", "dangerous"]) && !solid && !any(&["enemy", "monster"]),
+        Affordance::Hazard,
+    );
     add(any(&["coin", "collectable", "collectible", "pickupable"]), Affordance::Collectible);
     add(any(&["gold"]), Affordance::Required);
     add(any(&["spawn", "start", "player"]), Affordance::Start);
@@ -128,7 +140,12 @@ mod tests {
         assert_eq!((of('X'), of('E')), (vec![Affordance::Solid], vec![Affordance::Enemy]));
         assert_eq!((of('o'), of('B')), (vec![Affordance::Collectible], vec![Affordance::Solid]));
         assert!(matches!(&game.movement, Movement::Platformer { jumps, .. } if jumps.len() == 1));
-        assert!(game_from_json("m", ("{\"tiles\":\n[]}", "tiles.json"), None).unwrap_err().to_string().contains("tiles.json:2"));
+        assert!(
+            game_from_json("m", ("{\"tiles\":\n[]}", "tiles.json"), None)
+                .unwrap_err()
+                .to_string()
+                .contains("tiles.json:2")
+        );
         assert!(jumps_from_json("{\"jumps\": [[]]}", "j.json").is_err());
     }
 

@@ -135,7 +135,8 @@ pub(super) struct GridCells {
 
 impl GridCells {
     pub fn new(grid: &super::Grid, bits: &[u16]) -> Self {
-        let all = grid.tiles().iter().map(|tile| bits.get(usize::from(*tile)).copied().unwrap_or(0)).collect();
+        let all =
+            grid.tiles().iter().map(|tile| bits.get(usize::from(*tile)).copied().unwrap_or(0)).collect();
         Self { width: grid.width() as i32, height: grid.height() as i32, bits: all }
     }
 }

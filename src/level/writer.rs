@@ -75,7 +75,9 @@ pub(super) enum Wrote {
 
 impl Writer {
     pub fn new(model: Arc<LevelModel>, plan: Plan, seed: Seed) -> Result<Self> {
-        let mut reach = if model.game.scan == Scan::Columns { Reach::new(&model.game, plan.across) } else { None };
+        // What is there already may need any jump.
+        let game = if plan.before.is_empty() && plan.after.is_empty() { &model.eased } else { &model.game };
+        let mut reach = if game.scan == Scan::Columns { Reach::new(game, plan.across) } else { None };
         let bits = model.game.bits();
         if let Some(reach) = &mut reach {
             for slice in &plan.before {
@@ -85,7 +87,7 @@ impl Writer {
         let temperature = if plan.temperature > 0.0 { plan.temperature } else { 1.0 };
         let allowed = plan.count * 12 + 200;
         let mut writer = Self {
-            sampling: Sampling { temperature, top_p: 0.98, min_p: 0.01, ..Sampling::default() },
+            sampling: Sampling { temperature, top_p: 0.98, min_p: 0.04, ..Sampling::default() },
             noise: seed.stream(),
             cache: model.decoder().cache(),
             scratch: Scratch::default(),
@@ -292,7 +294,8 @@ impl Writer {
             if count.at_most == usize::MAX {
                 return true;
             }
-            let of = |symbols: &[u8]| symbols.iter().filter(|symbol| counts(&self.model, count, **symbol)).count();
+            let of =
+                |symbols: &[u8]| symbols.iter().filter(|symbol| counts(&self.model, count, **symbol)).count();
             let new = of(&piece.symbols);
             new == 0 || so_far + of(slice) + new <= count.at_most
         })
@@ -339,7 +342,8 @@ impl Writer {
         let model = &self.model;
         let mut bias = vec![0.0f32; model.game.tiles.len()];
         for (knob, range) in model.game.knobs.iter().zip(&model.ranges) {
-            let (Some(value), Some(tiles)) = (self.plan.controls.get(&knob.name), knob.tiles(&model.game)) else {
+            let (Some(value), Some(tiles)) = (self.plan.controls.get(&knob.name), knob.tiles(&model.game))
+            else {
                 continue;
             };
             let cells = (self.plan.count * self.plan.across) as f64;

@@ -47,7 +47,9 @@ pub(super) fn read(game: &TileGame, text: &str, file: &str) -> Result<Vec<Grid>>
         reason: e.to_string(),
         remedy: "give a project that LDtk saved".into(),
     })?;
-    let missing = |field: &str| Error::config(file, field, "it is missing", "save the project from LDtk, levels within it");
+    let missing = |field: &str| {
+        Error::config(file, field, "it is missing", "save the project from LDtk, levels within it")
+    };
     let array = |value: &Value, field: &str| value[field].as_array().cloned().ok_or_else(|| missing(field));
     // The characters of each layer's values.
     let mut layers: HashMap<u64, HashMap<u64, char>> = HashMap::new();
@@ -65,7 +67,9 @@ pub(super) fn read(game: &TileGame, text: &str, file: &str) -> Result<Vec<Grid>>
     }
     let mut grids = Vec::new();
     for level in array(&project, "levels")? {
-        for layer in array(&level, "layerInstances")?.iter().filter(|layer| layer["__type"] == "IntGrid").take(1) {
+        for layer in
+            array(&level, "layerInstances")?.iter().filter(|layer| layer["__type"] == "IntGrid").take(1)
+        {
             let number = |field: &str| layer[field].as_u64().ok_or_else(|| missing(field));
             let size = (number("__cWid")? as usize, number("__cHei")? as usize);
             let csv = array(layer, "intGridCsv")?;

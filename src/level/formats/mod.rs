@@ -59,7 +59,8 @@ pub fn levels_from(game: &TileGame, text: &str, file: &str) -> Result<Vec<Level>
         LevelFormat::Ldtk => ldtk::read(game, text, file)?,
         LevelFormat::Ron => vec![ron::read(game, text, file)?],
     };
-    let stem = Path::new(file).file_stem().map_or_else(|| file.to_owned(), |s| s.to_string_lossy().into_owned());
+    let stem =
+        Path::new(file).file_stem().map_or_else(|| file.to_owned(), |s| s.to_string_lossy().into_owned());
     let many = grids.len() > 1;
     let level = |(n, grid)| Level {
         name: if many { format!("{stem}#{n}") } else { stem.clone() },

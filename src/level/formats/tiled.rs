@@ -50,7 +50,9 @@ pub(super) fn tmx(game: &TileGame, grid: &Grid) -> String {
             escaped(&tile.char.to_string())
         );
     }
-    text += &format!(" </tileset>\n <layer id=\"1\" name=\"tiles\" width=\"{w}\" height=\"{h}\">\n  <data encoding=\"csv\">\n");
+    text += &format!(
+        " </tileset>\n <layer id=\"1\" name=\"tiles\" width=\"{w}\" height=\"{h}\">\n  <data encoding=\"csv\">\n"
+    );
     let rows: Vec<String> = grid
         .tiles()
         .chunks(w)
@@ -93,13 +95,18 @@ pub(super) fn from_tmj(game: &TileGame, text: &str, file: &str) -> Result<Grid> 
         reason: e.to_string(),
         remedy: "give a map that Tiled exported as JSON".into(),
     })?;
-    let missing = |field: &str| Error::config(file, field, "it is missing", "export the map from Tiled, tile sets embedded");
+    let missing = |field: &str| {
+        Error::config(file, field, "it is missing", "export the map from Tiled, tile sets embedded")
+    };
     let array = |value: &Value, field: &str| value[field].as_array().cloned().ok_or_else(|| missing(field));
     let layers = array(&map, "layers")?;
     let layer = layers.iter().find(|layer| layer["type"] == "tilelayer").ok_or_else(|| missing("layers"))?;
     let number = |value: &Value, field: &str| value[field].as_u64().ok_or_else(|| missing(field));
     let size = (number(layer, "width")? as usize, number(layer, "height")? as usize);
-    let gids = array(layer, "data")?.iter().map(|gid| gid.as_u64().ok_or_else(|| missing("data"))).collect::<Result<_>>()?;
+    let gids = array(layer, "data")?
+        .iter()
+        .map(|gid| gid.as_u64().ok_or_else(|| missing("data")))
+        .collect::<Result<_>>()?;
     let mut chars = HashMap::new();
     for set in array(&map, "tilesets")? {
         let first = number(&set, "firstgid")?;
@@ -123,15 +130,24 @@ pub(super) fn from_tmx(game: &TileGame, text: &str, file: &str) -> Result<Grid> 
         reason: e.to_string(),
         remedy: "give a map that Tiled saved".into(),
     })?;
-    let missing = |field: &str| Error::config(file, field, "it is missing or no number", "save the map from Tiled, tile sets embedded, data as CSV");
-    let find = |name: &str| tree.descendants().find(|node| node.has_tag_name(name)).ok_or_else(|| missing(name));
+    let missing = |field: &str| {
+        Error::config(
+            file,
+            field,
+            "it is missing or no number",
+            "save the map from Tiled, tile sets embedded, data as CSV",
+        )
+    };
+    let find =
+        |name: &str| tree.descendants().find(|node| node.has_tag_name(name)).ok_or_else(|| missing(name));
     let number = |node: roxmltree::Node<'_, '_>, field: &str| -> Result<u64> {
         node.attribute(field).and_then(|value| value.parse().ok()).ok_or_else(|| missing(field))
     };
     let (layer, data) = (find("layer")?, find("data")?);
     let size = (number(layer, "width")? as usize, number(layer, "height")? as usize);
     let csv = data.text().unwrap_or_default();
-    let gids = csv.split(',').map(|gid| gid.trim().parse().map_err(|_| missing("data"))).collect::<Result<_>>()?;
+    let gids =
+        csv.split(',').map(|gid| gid.trim().parse().map_err(|_| missing("data"))).collect::<Result<_>>()?;
     let mut chars = HashMap::new();
     for set in tree.descendants().filter(|node| node.has_tag_name("tileset")) {
         let first = number(set, "firstgid")?;

@@ -56,12 +56,16 @@ pub fn evaluate(args: &LevelArgs, common: &Common) -> Result<Evaluated> {
     let mut order: Vec<usize> = (0..found.levels.len()).collect();
     let run = |n: &usize| found.copied[*n];
     order.sort_by_key(run);
-    let chosen = [("least copied", 0), ("median", order.len() / 2), ("most copied", order.len().saturating_sub(1))];
+    let chosen =
+        [("least copied", 0), ("median", order.len() / 2), ("most copied", order.len().saturating_sub(1))];
     let mut pictures = String::new();
     for (name, at) in chosen {
         let Some(level) = order.get(at).map(|n| &found.levels[*n]) else { continue };
         let drawn = svg(model.game(), &level.grid, Some(&level.report.solution));
-        pictures += &format!("<h3>{name}: at most {} slices in a row</h3><div class=\"wide\">{drawn}</div>", run(&order[at]));
+        pictures += &format!(
+            "<h3>{name}: at most {} slices in a row</h3><div class=\"wide\">{drawn}</div>",
+            run(&order[at])
+        );
     }
     Ok(Evaluated {
         report: found.report,

@@ -69,7 +69,9 @@ pub fn run(args: &GenerateLevelArgs, common: &Common) -> Result<()> {
         ..LevelRequest::default()
     };
     let mut requests: Vec<(String, LevelRequest)> = Vec::new();
-    let name = |n: usize, from: &str| if from.is_empty() { format!("level-{n:04}") } else { format!("{from}-{n:02}") };
+    let name = |n: usize, from: &str| {
+        if from.is_empty() { format!("level-{n:04}") } else { format!("{from}-{n:02}") }
+    };
     if args.from.is_empty() {
         for n in 0..args.count {
             let seed = common.seed().derive("level").derive_index(n as u64);
@@ -81,7 +83,8 @@ pub fn run(args: &GenerateLevelArgs, common: &Common) -> Result<()> {
                 let seed = common.seed().derive(&level.name).derive_index(n as u64);
                 let (grid, open) = opened(args, model.game(), &level.grid, seed)?;
                 let from = level.name.replace(['#', '@', ','], "_");
-                requests.push((name(n, &from), LevelRequest { seed, from: Some(grid), open, ..base.clone() }));
+                requests
+                    .push((name(n, &from), LevelRequest { seed, from: Some(grid), open, ..base.clone() }));
             }
         }
     }
@@ -111,7 +114,8 @@ pub fn run(args: &GenerateLevelArgs, common: &Common) -> Result<()> {
             write_atomic(&args.out.join(format!("{name}.png")), &png)?;
         }
         ms.push(level.report.ms);
-        let mut line = serde_json::to_value(&level.report).map_err(|e| Error::backend("writing the report", e))?;
+        let mut line =
+            serde_json::to_value(&level.report).map_err(|e| Error::backend("writing the report", e))?;
         line["file"] = file.into();
         if common.json {
             println!("{line}");
@@ -121,7 +125,11 @@ pub fn run(args: &GenerateLevelArgs, common: &Common) -> Result<()> {
     write_atomic(&args.out.join("levels.jsonl"), lines.as_bytes())?;
     ms.sort_by(f64::total_cmp);
     if let Some(median) = ms.get(ms.len() / 2) {
-        eprintln!("{} levels in {}, each with its solution; the median took {median:.1} ms", ms.len(), args.out.display());
+        eprintln!(
+            "{} levels in {}, each with its solution; the median took {median:.1} ms",
+            ms.len(),
+            args.out.display()
+        );
     }
     Ok(())
 }
@@ -134,7 +142,9 @@ fn wrong(option: &str, reason: String, remedy: &str) -> Error {
 fn controls(texts: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for text in texts {
-        let pair = text.split_once('=').and_then(|(knob, value)| Some((knob.trim(), value.trim().parse::<f64>().ok()?)));
+        let pair = text
+            .split_once('=')
+            .and_then(|(knob, value)| Some((knob.trim(), value.trim().parse::<f64>().ok()?)));
         let Some((knob, value)) = pair else {
             return Err(wrong("--control", format!("`{text}` is no knob and number"), "write knob=0.5"));
         };
@@ -160,7 +170,9 @@ fn opened(
 ) -> Result<(Grid, BTreeSet<(usize, usize)>)> {
     let slices = if game.scan == Scan::Columns { grid.width() } else { grid.height() };
     if let Some(text) = &args.open {
-        let pair = text.split_once("..").and_then(|(a, b)| Some((a.parse::<usize>().ok()?, b.parse::<usize>().ok()?)));
+        let pair = text
+            .split_once("..")
+            .and_then(|(a, b)| Some((a.parse::<usize>().ok()?, b.parse::<usize>().ok()?)));
         let Some((a, b)) = pair.filter(|(a, b)| a < b && *b <= slices) else {
             let reason = format!("`{text}` are no slices of {slices}");
             return Err(wrong("--open", reason, "write A..B, with B at most their number"));
@@ -170,7 +182,11 @@ fn opened(
     if let Some(more) = args.continue_by {
         if game.scan != Scan::Columns || more == 0 || more > 4096 {
             let reason = format!("a level cannot be continued by {more}");
-            return Err(wrong("--continue", reason, "choose 1 to 4096 columns, of a game scanned by columns"));
+            return Err(wrong(
+                "--continue",
+                reason,
+                "choose 1 to 4096 columns, of a game scanned by columns",
+            ));
         }
         let width = grid.width() + more;
         let mut longer = Grid::new(width, grid.height(), 0)?;

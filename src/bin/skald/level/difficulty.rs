@@ -1,7 +1,9 @@
 //! `skald level difficulty`.
 
 use bevy_skald::files::read_text;
-use bevy_skald::level::{Attempt, Grid, LevelModel, LevelRequest, TileGame, fit, read_levels, with_difficulty};
+use bevy_skald::level::{
+    Attempt, Grid, LevelModel, LevelRequest, TileGame, fit, read_levels, with_difficulty,
+};
 use bevy_skald::model::Checkpoint;
 use bevy_skald::{Error, Result};
 use clap::Args;
@@ -40,7 +42,12 @@ pub fn run(args: &DifficultyArgs) -> Result<()> {
     }
     if args.out.join(bevy_skald::model::CARD).exists() {
         let reason = "the directory already holds a model";
-        return Err(Error::config(args.out.display().to_string(), "--out", reason, "choose another directory"));
+        return Err(Error::config(
+            args.out.display().to_string(),
+            "--out",
+            reason,
+            "choose another directory",
+        ));
     }
     let checkpoint = Checkpoint::load(&args.model)?;
     let model = LevelModel::new(&checkpoint)?;

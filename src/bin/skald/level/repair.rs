@@ -87,7 +87,8 @@ pub fn run(args: &RepairArgs, common: &Common) -> Result<()> {
     }
     write_atomic(&args.out.join("repaired.jsonl"), lines.as_bytes())?;
     changes.sort_unstable();
-    let median = changes.get(changes.len() / 2).map_or_else(String::new, |n| format!(", the median with {n} changes"));
+    let median =
+        changes.get(changes.len() / 2).map_or_else(String::new, |n| format!(", the median with {n} changes"));
     eprintln!("{} of {} levels mended{median}", changes.len(), levels.len());
     match failed.first() {
         Some(error) if changes.is_empty() => Err(Error::Data {
@@ -101,7 +102,9 @@ pub fn run(args: &RepairArgs, common: &Common) -> Result<()> {
 
 fn cell(text: &str) -> Result<(usize, usize)> {
     let pair = text.split_once(',').and_then(|(x, y)| Some((x.trim().parse().ok()?, y.trim().parse().ok()?)));
-    pair.ok_or_else(|| Error::config("options", "--lock", format!("`{text}` is no cell"), "write column,row, from 0"))
+    pair.ok_or_else(|| {
+        Error::config("options", "--lock", format!("`{text}` is no cell"), "write column,row, from 0")
+    })
 }
 
 fn broken(game: &TileGame, grid: &Grid, edits: usize, seed: bevy_skald::seed::Seed) -> Grid {
