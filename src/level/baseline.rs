@@ -1,4 +1,4 @@
-//! What stands beside a model: levels of a Markov chain over slices, and of WaveFunctionCollapse (Gumin 2016) on tiles.
+//! What stands beside a model: levels of a Markov chain over slices, and of `WaveFunctionCollapse` (Gumin 2016) on tiles.
 
 use super::game::TileGame;
 use super::grid::Grid;
@@ -50,7 +50,7 @@ impl<'a> Markov<'a> {
     }
 }
 
-/// WaveFunctionCollapse with overlapping windows of 2 x 2 tiles.
+/// `WaveFunctionCollapse` with overlapping windows of 2 x 2 tiles.
 pub struct Wfc {
     patterns: Vec<[u8; 4]>,
     weights: Vec<f64>,

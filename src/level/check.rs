@@ -105,8 +105,7 @@ impl Rules<'_> {
             Movement::Platformer { air_control, .. } => {
                 let one_way = |x, y| self.has(x, y, &Affordance::OneWay);
                 let falls_into = |x, y| self.free(x, y) && !one_way(x, y);
-                let mut starts: Vec<(usize, usize)> =
-                    now.jump.map(|(arc, passed)| (arc, passed)).into_iter().collect();
+                let mut starts: Vec<(usize, usize)> = now.jump.into_iter().collect();
                 if self.stands(x, y) {
                     starts.extend((0..self.arcs.len()).map(|arc| (arc, 0)));
                     for side in [x - 1, x + 1] {

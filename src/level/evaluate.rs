@@ -1,4 +1,4 @@
-//! Evaluating a model of levels: its levels beside those of people, of a Markov chain, and of WaveFunctionCollapse.
+//! Evaluating a model of levels: its levels beside those of people, of a Markov chain, and of `WaveFunctionCollapse`.
 
 use super::baseline::{Markov, Wfc};
 use super::check::replay;

@@ -55,13 +55,10 @@ impl Knob {
         if self.name.is_empty() || !plain {
             return wrong(format!("`{}` is no name", self.name), "use letters, digits and _");
         }
-        if let Measure::Share(tiles) | Measure::Count(tiles) = &self.measure {
-            if let Some(unknown) = tiles.chars().find(|c| game.tile(*c).is_none()) {
-                return wrong(
-                    format!("knob `{}`: `{unknown}` is no tile", self.name),
-                    "name tiles of this game",
-                );
-            }
+        if let Measure::Share(tiles) | Measure::Count(tiles) = &self.measure
+            && let Some(unknown) = tiles.chars().find(|c| game.tile(*c).is_none())
+        {
+            return wrong(format!("knob `{}`: `{unknown}` is no tile", self.name), "name tiles of this game");
         }
         if let Measure::Completion(completion) = &self.measure
             && completion.weights.len() != super::difficulty::FEATURES.len()

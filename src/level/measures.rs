@@ -139,7 +139,7 @@ mod tests {
         let mut number = |text: &str| numbering.number(&platformer(), &grid(text));
         let (a, b) = (number("-X-XE-\nXXXXXX\n"), number("E-X-X-\nXXXXXX\n"));
         assert!((distance(&a, &b) - 2.0 / 6.0).abs() < 1e-12);
-        assert_eq!(longest_copied_run(&a, &[b.clone()]), 4);
+        assert_eq!(longest_copied_run(&a, std::slice::from_ref(&b)), 4);
         assert_eq!((novelty(&a, &[b, a.clone()]), novelty(&a, &[])), (Some(0.0), None));
     }
 }

@@ -239,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn learned() -> Pieces {
-        let slices: Vec<Slice> = (0..40).map(|n| vec![0, 0 | ON_PATH, (n % 3) as u8, 1]).collect();
+        let slices: Vec<Slice> = (0..40).map(|n| vec![0, ON_PATH, (n % 3) as u8, 1]).collect();
         Pieces::learn(&slices.iter().collect::<Vec<_>>(), 7, 10, &["<more>".into()])
     }
 

@@ -1,4 +1,4 @@
-//! Levels from text, as TheVGLC and Boxoban write them: a character a tile, a line a row; many levels in a file stand under
+//! Levels from text, as `TheVGLC` and Boxoban write them: a character a tile, a line a row; many levels in a file stand under
 //! lines that begin with `;`.
 
 use super::ends::{Violation, ends};

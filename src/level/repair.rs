@@ -274,7 +274,7 @@ impl Mender<'_> {
             };
             match &gravity {
                 None => {
-                    [(0, -1), (-1, 0), (1, 0), (0, 1)].iter().for_each(|(dx, dy)| go((x + dx, y + dy, 0), 0))
+                    [(0, -1), (-1, 0), (1, 0), (0, 1)].iter().for_each(|(dx, dy)| go((x + dx, y + dy, 0), 0));
                 }
                 Some(gravity) => {
                     let stands = Gravity::supported(&cells, x, y);

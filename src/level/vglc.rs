@@ -1,4 +1,4 @@
-//! What TheVGLC (Summerville et al. 2016, "The VGLC: The Video Game Level Corpus") says of a game: `tiles.json` and
+//! What `TheVGLC` (Summerville et al. 2016, "The VGLC: The Video Game Level Corpus") says of a game: `tiles.json` and
 //! `jumps.json`.
 
 use super::arcs::Arc;

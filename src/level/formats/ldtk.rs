@@ -1,5 +1,5 @@
-//! LDtk's projects (<https://ldtk.io/json/>): each level's first `IntGrid` layer. A value's identifier is the tile's
-//! character (`c_` and its code point, for characters that LDtk does not take in names).
+//! `LDtk`'s projects (<https://ldtk.io/json/>): each level's first `IntGrid` layer. A value's identifier is the tile's
+//! character (`c_` and its code point, for characters that `LDtk` does not take in names).
 
 use super::super::game::TileGame;
 use super::super::grid::Grid;

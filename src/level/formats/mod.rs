@@ -1,4 +1,4 @@
-//! Levels in the files of other tools: Tiled's TMX and JSON, LDtk, RON. Each keeps a tile's character, so that what was
+//! Levels in the files of other tools: Tiled's TMX and JSON, `LDtk`, RON. Each keeps a tile's character, so that what was
 //! exported comes back the same.
 
 mod ldtk;
@@ -14,13 +14,13 @@ use std::path::Path;
 /// A file format of levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LevelFormat {
-    /// A character a tile, a line a row (TheVGLC).
+    /// A character a tile, a line a row (`TheVGLC`).
     Text,
     /// Tiled's XML.
     Tmx,
     /// Tiled's JSON.
     Tmj,
-    /// LDtk.
+    /// `LDtk`.
     Ldtk,
     /// `(rows: ["--X", ..])`.
     Ron,
@@ -126,7 +126,7 @@ mod tests {
         let level = grid_from_text(&game, "--\nXX\n", "t").unwrap();
         for (format, file) in &ALL[1..] {
             let text = format.write(&game, &level);
-            for broken in [text[..text.len() / 2].to_owned(), text.replacen('2', "70000", 1), String::new()] {
+            for broken in [text[..text.len() / 2].to_owned(), text.replace('2', "70000"), String::new()] {
                 let error = levels_from(&game, &broken, file).unwrap_err().to_string();
                 assert!(error.contains(file), "{error}");
             }
