@@ -8,6 +8,8 @@ mod dialogue;
 mod evaluation;
 #[cfg(feature = "bevy")]
 mod game_training;
+#[cfg(feature = "bevy")]
+mod levels;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;
