@@ -8,6 +8,7 @@ pub mod error;
 pub mod evaluation;
 pub mod files;
 pub mod job;
+pub mod level;
 pub mod model;
 pub mod nn;
 pub mod player;
@@ -34,6 +35,9 @@ pub mod prelude {
         Act, Ambience, Creature, Deeds, DialogueModel, ExchangeJudged, Goal, Item, KnownTo, Line, LineFailed,
         LineFinished, LineGrew, LineJudged, LineOf, LineOutcome, LineStarted, Lines, LocatedIn, Memories,
         Npc, NpcAdapter, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
+    };
+    pub use crate::level::{
+        GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelRequest, LevelSolution, TileGrid,
     };
     pub use crate::runtime::{
         DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, PauseTraining, ResumeTraining,

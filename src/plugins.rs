@@ -2,6 +2,7 @@
 
 use crate::decode::{Sampling, Scripted};
 use crate::dialogue::{DialoguePlugin, Speaker};
+use crate::level::LevelPlugin;
 use crate::player::plugin::PlayerPlugin;
 use crate::quest::plugin::QuestPlugin;
 use crate::runtime::{Execution, GeneratePlugin, RuntimePlugin, TrainingPlugin};
@@ -21,6 +22,7 @@ use std::time::Duration;
 /// | [`DialoguePlugin`] | `Npc`, `Say`, lines |
 /// | [`PlayerPlugin`] | `PlayerDid`, `PlayerProfile` |
 /// | [`QuestPlugin`] | `OfferQuest`, `QuestLog` |
+/// | [`LevelPlugin`] | `GenerateLevel`, levels with their solutions |
 ///
 /// Added separately:
 ///
@@ -92,6 +94,7 @@ impl PluginGroup for SkaldPlugins {
             .add(RuntimePlugin { execution: self.execution })
             .add(GeneratePlugin)
             .add(TrainingPlugin)
+            .add(LevelPlugin)
             .add(DialoguePlugin {
                 speaker: self.speaker,
                 seed: self.seed,

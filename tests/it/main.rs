@@ -11,6 +11,8 @@ mod game_training;
 #[cfg(feature = "bevy")]
 mod generate;
 #[cfg(feature = "bevy")]
+mod levels;
+#[cfg(feature = "bevy")]
 mod player;
 #[cfg(feature = "bevy")]
 mod quest;

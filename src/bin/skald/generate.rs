@@ -1,5 +1,6 @@
 //! `skald generate`.
 
+pub mod level;
 mod quest;
 mod text;
 
@@ -28,6 +29,8 @@ enum What {
     Dialogue(DialogueArgs),
     /// Quests over what exists in a world, for a player if one is named.
     Quest(quest::QuestArgs),
+    /// Levels that can be finished, each with its solution.
+    Level(level::GenerateLevelArgs),
     /// What any model says, streamed: a text that goes on, an answer in a conversation, or a value of a given form.
     Text(text::TextArgs),
 }
@@ -64,6 +67,7 @@ pub fn run(args: &GenerateArgs, common: &Common) -> Result<()> {
     match &args.what {
         What::Dialogue(args) => dialogue(args, common),
         What::Quest(args) => quest::generate(args, common),
+        What::Level(args) => level::run(args, common),
         What::Text(args) => text::run(args, common),
     }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod data;
 mod evaluate;
 mod generate;
+mod level;
 mod model;
 mod plot;
 mod progress;
@@ -62,6 +63,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Let a model speak.
     Generate(generate::GenerateArgs),
+    /// Solve, show, mend and convert levels.
+    Level(level::LevelArgs),
     /// Say what a model is.
     Model(model::ModelArgs),
     /// Look after a playtest store.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args, &cli.common),
         Command::Evaluate(args) => evaluate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
+        Command::Level(args) => level::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Runs(args) => runs::run(&args, &cli.common).map(|()| Ended::Done),

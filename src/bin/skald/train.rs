@@ -10,6 +10,7 @@ use bevy_skald::dialogue::{
 };
 use bevy_skald::files::read_text;
 use bevy_skald::job::Job;
+use bevy_skald::level::LevelTraining;
 use bevy_skald::model::{Base, Card, Checkpoint};
 use bevy_skald::nn::DeviceChoice;
 use bevy_skald::player::PlayerTraining;
@@ -74,6 +75,8 @@ enum Domain {
     Dialogue,
     /// What players do next, or who leaves, from playtest stores.
     Player,
+    /// Levels of a tile game: the config names the game's file.
+    Level,
     /// A dialogue model's taste, from what players read and clicked away (stores) and from picked pairs (JSONL).
     Preference,
 }
@@ -106,6 +109,12 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<Ended> {
             let parsed = PlayerTraining::from_ron(&config, &file)?;
             let (training, claim) = claim(parsed.training)?;
             let setup = PlayerTraining { training, ..parsed }.prepare(&args.data)?;
+            Prepared { setup, bytes_a_token: None, claim }
+        }
+        Domain::Level => {
+            let parsed = LevelTraining::from_ron(&config, &args.config)?;
+            let (training, claim) = claim(parsed.training)?;
+            let setup = LevelTraining { training, ..parsed }.prepare(&args.data)?;
             Prepared { setup, bytes_a_token: None, claim }
         }
         Domain::Dialogue => {
@@ -241,6 +250,7 @@ fn command(args: &TrainArgs) -> String {
     let domain = match args.domain {
         Domain::Text => "text",
         Domain::Dialogue => "dialogue",
+        Domain::Level => "level",
         Domain::Preference => "preference",
         Domain::Player => "player",
     };

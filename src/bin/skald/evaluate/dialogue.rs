@@ -44,5 +44,6 @@ pub fn evaluate(args: &DialogueArgs, common: &Common) -> Result<Evaluated> {
         gated: LANGUAGE_GATE,
         reliability: None,
         samples,
+        pictures: String::new(),
     })
 }

@@ -1,6 +1,7 @@
 //! `skald evaluate`: a file per thing that is measured; what they share is here.
 
 mod dialogue;
+mod level;
 mod player;
 mod quest;
 mod ranking;
@@ -28,6 +29,8 @@ enum What {
     Player(player::PlayerArgs),
     /// Generated quests: whether they can be finished, and whether choosing them for players pays.
     Quest(quest::QuestArgs),
+    /// A level model: its levels beside people's, a Markov chain's and WaveFunctionCollapse's.
+    Level(level::LevelArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
     #[command(after_help = text::FORMAT)]
     Text(text::TextArgs),
@@ -65,6 +68,8 @@ struct Evaluated {
     gated: &'static [Gated],
     reliability: Option<Vec<ReliabilityBin>>,
     samples: Vec<SampleLine>,
+    /// SVG, for the page.
+    pictures: String,
 }
 
 /// How many lines a page shows, at most.
@@ -75,6 +80,7 @@ pub fn run(args: &EvaluateArgs, common: &Common) -> Result<()> {
         What::Dialogue(args) => args.report.after(common, || dialogue::evaluate(args, common)),
         What::Player(args) => args.report.after(common, || player::evaluate(args, common)),
         What::Quest(args) => args.report.after(common, || quest::evaluate(args, common)),
+        What::Level(args) => args.report.after(common, || level::evaluate(args, common)),
         What::Text(args) => args.report.after(common, || text::evaluate(args, common)),
         What::Ranking(args) => args.report.after(common, || ranking::evaluate(args, common)),
     }
@@ -106,7 +112,13 @@ impl ReportArgs {
                 reliability: evaluated.reliability.as_deref(),
                 samples: &evaluated.samples[..evaluated.samples.len().min(SAMPLES)],
             };
-            write_atomic(path, page.to_html().as_bytes())?;
+            let mut html = page.to_html();
+            if !evaluated.pictures.is_empty()
+                && let Some(end) = html.rfind("</body>")
+            {
+                html.insert_str(end, &format!("<h2>Some levels</h2>{}", evaluated.pictures));
+            }
+            write_atomic(path, html.as_bytes())?;
         }
         let Some((before, name)) = before else { return Ok(()) };
         let worse = evaluated.report.regressions(&before, &name, self.tolerance, evaluated.gated)?;

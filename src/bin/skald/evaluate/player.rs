@@ -71,5 +71,6 @@ fn evaluated(
         gated,
         reliability,
         samples: Vec::new(),
+        pictures: String::new(),
     }
 }

@@ -63,5 +63,6 @@ pub fn evaluate(args: &QuestArgs, common: &Common) -> Result<Evaluated> {
         gated: GATE,
         reliability: None,
         samples: Vec::new(),
+        pictures: String::new(),
     })
 }

@@ -43,5 +43,6 @@ pub fn evaluate(args: &RankingArgs, common: &Common) -> Result<Evaluated> {
         gated: RANKING_GATE,
         reliability: scores.reliability(),
         samples: Vec::new(),
+        pictures: String::new(),
     })
 }

@@ -46,6 +46,7 @@ pub fn evaluate(args: &TextArgs, common: &Common) -> Result<Evaluated> {
         gated: TEXT_GATE,
         reliability: None,
         samples: samples(&pairs),
+        pictures: String::new(),
     })
 }
 
