@@ -23,7 +23,7 @@ pub struct EvaluateArgs {
 enum What {
     /// A dialogue model on held-out dialogues, beside a 5-gram.
     Dialogue(dialogue::DialogueArgs),
-    /// A level model: its levels beside people's, a Markov chain's and WaveFunctionCollapse's.
+    /// A level model: its levels beside people's, a Markov chain's and `WaveFunctionCollapse`'s.
     Level(level::LevelArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
     #[command(after_help = text::FORMAT)]
