@@ -29,7 +29,7 @@ enum What {
     Player(player::PlayerArgs),
     /// Generated quests: whether they can be finished, and whether choosing them for players pays.
     Quest(quest::QuestArgs),
-    /// A level model: its levels beside people's, a Markov chain's and WaveFunctionCollapse's.
+    /// A level model: its levels beside people's, a Markov chain's and `WaveFunctionCollapse`'s.
     Level(level::LevelArgs),
     /// Generated texts beside references: BLEU, chrF2, ROUGE, variety.
     #[command(after_help = text::FORMAT)]

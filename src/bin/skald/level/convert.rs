@@ -30,7 +30,7 @@ enum To {
     Tmx,
     /// Tiled's JSON.
     Tmj,
-    /// LDtk.
+    /// `LDtk`.
     Ldtk,
     /// RON.
     Ron,

@@ -1,4 +1,4 @@
-//! `skald level`: what needs no model. Solves, mends, converts and draws levels, and makes a game's file of TheVGLC's.
+//! `skald level`: what needs no model. Solves, mends, converts and draws levels, and makes a game's file of `TheVGLC`'s.
 
 mod convert;
 mod difficulty;
@@ -31,7 +31,7 @@ enum What {
     Convert(convert::ConvertArgs),
     /// Learn from recorded attempts how hard a level is, and give a model the knob `difficulty`.
     Difficulty(difficulty::DifficultyArgs),
-    /// Make a game's file of TheVGLC's tiles.json and jumps.json. It is a first draft: look it over.
+    /// Make a game's file of `TheVGLC`'s tiles.json and jumps.json. It is a first draft: look it over.
     Game(GameArgs),
 }
 
@@ -51,7 +51,7 @@ struct SolveArgs {
 
 #[derive(Args)]
 struct GameArgs {
-    /// TheVGLC's tiles.json.
+    /// `TheVGLC`'s tiles.json.
     #[arg(long, value_name = "F.json")]
     tiles: PathBuf,
     /// Its jumps.json, for a platformer.
