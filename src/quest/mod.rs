@@ -40,5 +40,5 @@ pub use quest::{Action, Quest, QuestKind, Step};
 pub use review::{Standing, review, review_with};
 pub use reward::RewardTable;
 pub use simulate::{Simulation, simulate};
-pub use words::{OfferLine, Wording};
+pub use words::{LinePart, OfferLine, Wording};
 pub use world::{Beast, Means, Person, QuestWorld, Recipe, Riddle, Thing};
