@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn things_with_the_same_attributes_are_alike() {
-        let text = r#"{"sword": ["weapon", "iron"], "axe": ["weapon", "iron"], "key": ["iron"], "rope": ["hemp"]}"#;
+        let text =
+            r#"{"sword": ["weapon", "iron"], "axe": ["weapon", "iron"], "key": ["iron"], "rope": ["hemp"]}"#;
         let all = Attributes::from_ron(text, "a.ron").unwrap();
         assert!(all.likeness("sword", "axe") > all.likeness("sword", "key"));
         assert!(all.likeness("sword", "key") > 0.0 && all.likeness("sword", "rope") == 0.0);

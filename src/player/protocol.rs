@@ -1,4 +1,4 @@
-//! How next-event models are measured: full ranking and SASRec's 100 draws, with what stands beside.
+//! How next-event models are measured: full ranking and the 100 draws of `SASRec`, with what stands beside.
 
 use super::baselines::{Baseline, Guessing, Markov, Neighbours, Popularity};
 use super::histories::Histories;
@@ -20,7 +20,7 @@ pub enum Protocol {
         /// Whether what is in the player's history is left out of the ranking (but for the right one).
         masked: bool,
     },
-    /// Among 100 drawn uniformly, with replacement, from what is not in the player's training part (Kang and McAuley
+    /// Among 100 drawn uniformly, with replacement, from what is not in the player's training part (Kang and `McAuley`
     /// 2018). Of more than 10,000 players, 10,000 are drawn.
     Sampled100,
 }

@@ -97,7 +97,8 @@ fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut v = vec![0.0; n * n];
     (0..n).for_each(|i| v[i * n + i] = 1.0);
     for _ in 0..30 {
-        let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
+        let off: f64 =
+            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
         if off < 1e-18 {
             break;
         }
@@ -135,7 +136,13 @@ fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
 
 /// Embeddings `[subjects, width]` in which what occurs together lies together, with a root mean square of `scale`. The
 /// histories are of subjects, numbers from 0. Subjects that never occur begin at noise a tenth as large.
-pub(super) fn embeddings(histories: &[Vec<u32>], subjects: usize, width: usize, scale: f32, seed: Seed) -> Vec<f32> {
+pub(super) fn embeddings(
+    histories: &[Vec<u32>],
+    subjects: usize,
+    width: usize,
+    scale: f32,
+    seed: Seed,
+) -> Vec<f32> {
     let matrix = Sparse::of(histories, subjects);
     let wide = (width + SPARE).min(subjects.max(1));
     let mut noise = seed.derive("together").stream();
@@ -159,7 +166,8 @@ pub(super) fn embeddings(histories: &[Vec<u32>], subjects: usize, width: usize, 
     let mut out = vec![0.0f32; subjects * width];
     for (row, out) in basis.chunks_exact(wide).zip(out.chunks_exact_mut(width)) {
         for (out, at) in out.iter_mut().zip(&order) {
-            let along: f64 = row.iter().enumerate().map(|(k, q)| f64::from(*q) * vectors[k * wide + at]).sum();
+            let along: f64 =
+                row.iter().enumerate().map(|(k, q)| f64::from(*q) * vectors[k * wide + at]).sum();
             *out = (along * values[*at].max(0.0).sqrt()) as f32;
         }
     }

@@ -4,8 +4,8 @@
 use super::change::{disturb, random_world};
 use super::check::{finishable, strangers};
 use super::generate::{Generator, Request};
+use super::graph::Quest;
 use super::plan::Planner;
-use super::quest::Quest;
 use super::review::{Standing, review};
 use super::reward::RewardTable;
 use super::words::{LinePart, Wording};

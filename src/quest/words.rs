@@ -3,7 +3,7 @@
 //! Lines are written by people, with slots for what exists; the line that was said least is said next. For what a quest
 //! asks beside its main errand, a clause is added.
 
-use super::quest::{Action, Quest, QuestKind};
+use super::graph::{Action, Quest, QuestKind};
 use super::world::QuestWorld;
 use crate::dialogue::{compass, definite, indefinite, number_word};
 use crate::error::{Error, Result};

@@ -4,7 +4,9 @@ use super::{Evaluated, ReportArgs};
 use crate::Common;
 use bevy_skald::Result;
 use bevy_skald::evaluation::{Gated, RANKING_GATE};
-use bevy_skald::player::{Happened, Histories, PlayerModel, PlayerProfile, Protocol, evaluate_churn, evaluate_next};
+use bevy_skald::player::{
+    Happened, Histories, PlayerModel, PlayerProfile, Protocol, evaluate_churn, evaluate_next,
+};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,7 +33,7 @@ enum Measure {
     Full,
     /// The same, with what they had before.
     FullUnmasked,
-    /// The last event of each player among 100 drawn ones (SASRec's protocol).
+    /// The last event of each player among 100 drawn ones (the protocol of `SASRec`).
     #[value(name = "sampled-100")]
     Sampled100,
     /// Who leaves.
@@ -60,7 +62,11 @@ pub fn evaluate(args: &PlayerArgs, common: &Common) -> Result<Evaluated> {
 }
 
 /// What a game pays: the 99th percentile of the time an event takes, and of ranking 1,000 subjects by name, in ms.
-fn speed(model: &PlayerModel, histories: &Histories, report: &mut bevy_skald::evaluation::Report) -> Result<()> {
+fn speed(
+    model: &PlayerModel,
+    histories: &Histories,
+    report: &mut bevy_skald::evaluation::Report,
+) -> Result<()> {
     let mut state = model.begin()?;
     let mut profile = PlayerProfile::default();
     let (mut updates, mut rankings) = (Vec::new(), Vec::new());
