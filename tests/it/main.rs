@@ -8,10 +8,6 @@ mod dialogue;
 mod evaluation;
 #[cfg(feature = "bevy")]
 mod game_training;
-#[cfg(feature = "bevy")]
-mod player;
-#[cfg(feature = "bevy")]
-mod quest;
 mod recording;
 #[cfg(feature = "cli")]
 mod training;
