@@ -1,6 +1,6 @@
 //! [`Remote`]: a backend that asks a server, for studios that outgrow one machine.
 //!
-//! It speaks the chat completions protocol of OpenAI, which vLLM, llama.cpp's server and others have too: streamed as
+//! It speaks the chat completions protocol of `OpenAI`, which vLLM, llama.cpp's server and others have too: streamed as
 //! server-sent events, JSON schemas as `response_format`. Each request waits on a thread of its own, so a server that is slow
 //! or away holds up nothing: its requests fail after a while, and authored lines stand in.
 

@@ -108,7 +108,6 @@ impl Turn {
         Self { request, form: None, speech: Speech::new(ground, setting, linked.text) }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the other half of `prepare`")]
     fn chat(
         persona: &Persona,
         world: &World,

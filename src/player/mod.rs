@@ -5,6 +5,7 @@
 //! player (`quest`), and Bevy outside `plugin.rs`.
 
 mod answer;
+mod attributes;
 mod baselines;
 mod churn;
 mod events;
@@ -17,10 +18,12 @@ mod profile;
 mod protocol;
 mod source;
 mod style;
+mod together;
 mod training;
 mod vocabulary;
 
 pub use answer::{ChurnTask, Task};
+pub use attributes::Attributes;
 pub use churn::evaluate_churn;
 pub use events::{EventView, OutcomeView};
 pub use histories::{Event, Histories, History};
@@ -28,5 +31,5 @@ pub use model::{Happened, PlayerModel, PlayerState};
 pub use profile::PlayerProfile;
 pub use protocol::{Protocol, evaluate_next};
 pub use style::{Axis, Clusters, Feed, StyleAxes, drift};
-pub use training::PlayerTraining;
+pub use training::{Begin, PlayerTraining};
 pub use vocabulary::EventVocabulary;

@@ -27,6 +27,8 @@ pub struct PlayerState {
     /// The answers to a question, beside.
     asked: Vec<f32>,
     scratch: Scratch,
+    /// The tokens of the newest event.
+    fed: Vec<u32>,
     last_ms: Option<i64>,
     events: u64,
 }
@@ -87,6 +89,7 @@ impl PlayerModel {
             logits: Vec::new(),
             asked: Vec::new(),
             scratch: Scratch::default(),
+            fed: Vec::with_capacity(4),
             last_ms: None,
             events: 0,
         };
@@ -97,7 +100,6 @@ impl PlayerModel {
     /// The player did something. What the model has not heard of is noted as unknown.
     pub fn observe(&self, state: &mut PlayerState, happened: &Happened<'_>) -> Result<()> {
         let vocabulary = &self.0.vocabulary;
-        let mut tokens = Vec::with_capacity(4);
         let unknown = |id: Option<u32>| id.unwrap_or(UNKNOWN);
         let outcome =
             vocabulary.view().outcome.as_ref().and_then(|_| match (happened.value, happened.word) {
@@ -109,13 +111,14 @@ impl PlayerModel {
         let subject = subject.map(|name| unknown(vocabulary.subject(name)));
         let kind = Some(unknown(vocabulary.kind(happened.kind)));
         let at_ms = state.last_ms.map_or(happened.at_ms, |last| last.max(happened.at_ms));
+        let mut tokens = std::mem::take(&mut state.fed);
+        tokens.clear();
         vocabulary.write(state.last_ms, at_ms, (kind, outcome, subject), &mut tokens);
         state.last_ms = Some(at_ms);
         state.events += 1;
-        if tokens.is_empty() {
-            return Ok(());
-        }
-        self.feed(state, &tokens)
+        let fed = if tokens.is_empty() { Ok(()) } else { self.feed(state, &tokens) };
+        state.fed = tokens;
+        fed
     }
 
     /// Feeds tokens; a full context loses its older half first.
@@ -149,6 +152,23 @@ impl PlayerModel {
     pub fn next(&self, state: &PlayerState) -> Vec<f32> {
         let subjects = self.0.vocabulary.subjects();
         softmax(&state.logits[subjects.start as usize..subjects.end as usize])
+    }
+
+    /// The likeliest subjects of what comes next, by token, with their probabilities, into `best`, the likeliest first.
+    pub fn likeliest(&self, state: &PlayerState, count: usize, best: &mut Vec<(u32, f32)>) {
+        let subjects = self.0.vocabulary.subjects();
+        let logits = &state.logits[subjects.start as usize..subjects.end as usize];
+        best.clear();
+        for (token, &logit) in subjects.zip(logits) {
+            if best.len() < count || best.last().is_some_and(|(_, least)| logit > *least) {
+                let place = best.partition_point(|(_, other)| *other >= logit);
+                best.insert(place, (token, logit));
+                best.truncate(count);
+            }
+        }
+        let most = best.first().map_or(0.0, |(_, logit)| *logit);
+        let total: f32 = logits.iter().map(|logit| (logit - most).exp()).sum();
+        best.iter_mut().for_each(|(_, logit)| *logit = (*logit - most).exp() / total);
     }
 
     /// How much the player is drawn to each of these, by name: the logit of its being what comes next. None: the model

@@ -36,17 +36,9 @@ impl PlayerProfile {
         self.uncertainty = state.uncertainty();
         self.churn_risk = model.churn_risk(state, happened.at_ms)?;
         self.next.clear();
-        let first = model.vocabulary().subjects().start;
-        let next = model.next(state);
-        let mut best: Vec<(usize, f32)> = Vec::with_capacity(NEXT + 1);
-        for (at, p) in next.into_iter().enumerate() {
-            if best.len() < NEXT || best.last().is_some_and(|(_, least)| p > *least) {
-                let place = best.partition_point(|(_, other)| *other >= p);
-                best.insert(place, (at, p));
-                best.truncate(NEXT);
-            }
-        }
-        let named = |(at, p): (usize, f32)| Some((model.vocabulary().subject_name(first + at as u32)?, p));
+        let mut best = Vec::with_capacity(NEXT + 1);
+        model.likeliest(state, NEXT, &mut best);
+        let named = |(token, p): (u32, f32)| Some((model.vocabulary().subject_name(token)?, p));
         self.next.extend(best.into_iter().filter_map(named));
         Ok(())
     }
@@ -95,5 +87,11 @@ mod tests {
             assert_eq!(profile.next[0].0, format!("i{}", (at + 1) % 5), "{at}");
         }
         assert_eq!(state.events(), 505);
+        // A thing nobody has chosen yet is as attractive as what it is like.
+        let text = r#"{"i0": ["a"], "i1": ["b"], "new": ["a"]}"#;
+        let attributes = crate::player::Attributes::from_ron(text, "a").unwrap();
+        let drawn = attributes.affinities(&model, &state, ["i0", "new", "unlike"].into_iter());
+        assert_eq!((drawn[0].unwrap().0, drawn[2]), (drawn[1].unwrap().0, None));
+        assert!(!drawn[0].unwrap().1 && drawn[1].unwrap().1);
     }
 }

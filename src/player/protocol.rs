@@ -1,4 +1,4 @@
-//! How next-event models are measured: full ranking and SASRec's 100 draws, with what stands beside.
+//! How next-event models are measured: full ranking and the 100 draws of `SASRec`, with what stands beside.
 
 use super::baselines::{Baseline, Guessing, Markov, Neighbours, Popularity};
 use super::histories::Histories;
@@ -20,7 +20,7 @@ pub enum Protocol {
         /// Whether what is in the player's history is left out of the ranking (but for the right one).
         masked: bool,
     },
-    /// Among 100 drawn uniformly, with replacement, from what is not in the player's training part (Kang and McAuley
+    /// Among 100 drawn uniformly, with replacement, from what is not in the player's training part (Kang and `McAuley`
     /// 2018). Of more than 10,000 players, 10,000 are drawn.
     Sampled100,
 }
@@ -37,8 +37,7 @@ impl Protocol {
                  their expected rank; 95 % bootstrap over players"
             }
             Self::Sampled100 => {
-                "leave one out, sampled 100: the last event of each player with three or more in the training part (10,000 \
-                 drawn of more), ranked among 100 subjects drawn uniformly with replacement from those not in the training part, ties at \
+                "leave one out, sampled 100: the last event of each player with three or more (10,000 drawn of more), ranked among 100 subjects drawn uniformly with replacement from those not in the training part, ties at \
                  their expected rank; 95 % bootstrap over players"
             }
         }
@@ -82,8 +81,6 @@ pub fn evaluate_next(
     let first = subjects.start;
     let number = |token: u32| (token != UNKNOWN).then(|| token - first);
     let (mut training, mut cases) = (Vec::new(), Vec::new());
-    // SASRec's protocol asks for three actions in the training part.
-    let least = if protocol == Protocol::Sampled100 { 3 } else { 1 };
     let draws = seed.derive("draws");
     for (at, history) in histories.players.iter().enumerate() {
         let (learned, held) = leave_one_out(history);
@@ -95,7 +92,7 @@ pub fn evaluate_next(
         let mine = about(learned);
         let last = history.events.len().saturating_sub(1);
         let target = history.events[last..].iter().find_map(|e| Some(table.subjects[e.subject? as usize]));
-        if let Some(target) = target.and_then(number).filter(|_| held && learned >= least) {
+        if let Some(target) = target.and_then(number).filter(|_| held) {
             let (mut tokens, _) = model.vocabulary().history(&history.events[..last], &table);
             let context = model.decoder().context();
             tokens.drain(..tokens.len().saturating_sub(context));

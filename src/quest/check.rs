@@ -1,7 +1,7 @@
 //! A second opinion on quests, which shares nothing with the planner: it plays a quest out in the world's own words, trying
 //! everything, and says whether it can be finished. Slow and plain on purpose; for tests and `skald evaluate quest`.
 
-use super::quest::{Action, Quest};
+use super::graph::{Action, Quest};
 use super::world::QuestWorld;
 use std::collections::{BTreeMap, BTreeSet};
 

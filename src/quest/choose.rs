@@ -5,7 +5,7 @@
 //! have been chosen is told, so that what is recorded can be evaluated for other choosers. A share of the choices goes to
 //! all kinds alike, so that rare tastes are found. Adapts with every quest taken, dropped or finished, between trainings.
 
-use super::quest::{Quest, QuestKind};
+use super::graph::{Quest, QuestKind};
 use crate::seed::Stream;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The generator: proposes quests over what exists now, as its giver knows it, and keeps those that can be finished.
 
+use super::graph::{Action, Quest, QuestKind, Step};
 use super::plan::{Plan, Planner};
-use super::quest::{Action, Quest, QuestKind, Step};
 use super::reward::RewardTable;
 use super::words::Wording;
 use super::world::QuestWorld;

@@ -1,7 +1,7 @@
 //! [`QuestBook`]: the quests a player has taken, what of them is done, and what is locked by them.
 
+use super::graph::Quest;
 use super::plan::Planner;
-use super::quest::Quest;
 use super::review::{Standing, review_with};
 use super::world::QuestWorld;
 use serde::{Deserialize, Serialize};

@@ -12,11 +12,11 @@ mod evaluate;
 #[cfg(feature = "bevy")]
 mod facts;
 mod generate;
+mod graph;
 mod log;
 mod plan;
 #[cfg(feature = "bevy")]
 pub mod plugin;
-mod quest;
 mod review;
 mod reward;
 mod simulate;
@@ -34,11 +34,11 @@ pub use evaluate::{QuestTrial, evaluate_quests};
 #[cfg(feature = "bevy")]
 pub use facts::{Coins, HeldBy, PlayableLevel, QuestFacts, Recipes, Strength, Way};
 pub use generate::{Generator, LevelSource, Request};
+pub use graph::{Action, Quest, QuestKind, Step};
 pub use log::{Changed, NotTaken, OpenQuest, QuestBook};
 pub use plan::{MOST_STEPS, Move, Obstacle, Plan, Planner};
-pub use quest::{Action, Quest, QuestKind, Step};
 pub use review::{Standing, review, review_with};
 pub use reward::RewardTable;
 pub use simulate::{Simulation, simulate};
-pub use words::{OfferLine, Wording};
+pub use words::{LinePart, OfferLine, Wording};
 pub use world::{Beast, Means, Person, QuestWorld, Recipe, Riddle, Thing};

@@ -3,7 +3,7 @@
 //! A forward search over which steps are done, with walks in between. Quests have a handful of steps, so it is exact: if
 //! there is an order in which each step can be done, one is found.
 
-use super::quest::{Action, Quest};
+use super::graph::{Action, Quest};
 use super::world::QuestWorld;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet, VecDeque};

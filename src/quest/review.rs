@@ -1,7 +1,7 @@
 //! What becomes of an open quest when the world has changed under it: it stands, it adapts, or it is withdrawn.
 
+use super::graph::{Action, Quest};
 use super::plan::{Plan, Planner};
-use super::quest::{Action, Quest};
 use super::world::QuestWorld;
 
 /// What has become of a quest.

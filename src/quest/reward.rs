@@ -1,6 +1,6 @@
 //! [`RewardTable`]: what quests pay, as a designer balances it.
 
-use super::quest::{Quest, QuestKind};
+use super::graph::{Quest, QuestKind};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

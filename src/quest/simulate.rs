@@ -5,8 +5,8 @@
 use super::change::random_world;
 use super::choose::{Arm, Chooser, Felt, Taste, suggest_difficulty};
 use super::generate::{Generator, Request};
+use super::graph::{Quest, QuestKind};
 use super::plan::Planner;
-use super::quest::{Quest, QuestKind};
 use super::reward::RewardTable;
 use super::words::Wording;
 use crate::error::{Error, Result};

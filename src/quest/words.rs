@@ -3,9 +3,9 @@
 //! Lines are written by people, with slots for what exists; the line that was said least is said next. For what a quest
 //! asks beside its main errand, a clause is added.
 
-use super::quest::{Action, Quest, QuestKind};
+use super::graph::{Action, Quest, QuestKind};
 use super::world::QuestWorld;
-use crate::dialogue::{definite, number_word};
+use crate::dialogue::{compass, definite, indefinite, number_word};
 use crate::error::{Error, Result};
 use crate::seed::Stream;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,23 @@ pub struct OfferLine {
     pub kind: QuestKind,
     /// In which voice.
     pub voice: String,
+    /// Whether it is the offer itself, or what may be said around it.
+    #[serde(default)]
+    pub part: LinePart,
     /// The line.
     pub says: String,
+}
+
+/// Where a line stands in what a giver says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinePart {
+    /// The offer itself.
+    #[default]
+    Offer,
+    /// Before the offer: a rumour, a warning, the weather.
+    Before,
+    /// After the offer: the way.
+    After,
 }
 
 /// What givers say.
@@ -69,42 +84,47 @@ impl Wording {
         &self.lines
     }
 
-    /// What the giver says: the line that was said least of those of the quest's kind, in the giver's voice if there is
-    /// one.
+    /// What the giver says: an offer of the quest's kind, in the giver's voice if there is one, often with a line before or
+    /// after it; of each the one that was said least.
     pub fn say(&self, quest: &Quest, world: &QuestWorld, dice: &mut Stream) -> String {
         let slots = slots(quest, world);
+        let [before, after] = [dice.chance(AROUND), dice.chance(AROUND)];
+        let mut parts = Vec::new();
+        parts.extend(before.then(|| self.line(LinePart::Before, quest, world, &slots, dice)).flatten());
+        let plain = || format!("There is work for you, and {} in it.", slots["reward"]);
+        parts.push(self.line(LinePart::Offer, quest, world, &slots, dice).unwrap_or_else(plain));
+        parts.extend(after.then(|| self.line(LinePart::After, quest, world, &slots, dice)).flatten());
+        parts.extend(self.rest(quest, world, dice));
+        parts.join(" ")
+    }
+
+    /// One of the lines for a part that can be said here, and was said least.
+    fn line(
+        &self,
+        part: LinePart,
+        quest: &Quest,
+        world: &QuestWorld,
+        slots: &HashMap<&'static str, String>,
+        dice: &mut Stream,
+    ) -> Option<String> {
         let voice = world.person(&quest.giver).and_then(|person| person.voice.as_deref());
         let fits = |at: &usize| {
             let line = &self.lines[*at];
-            line.kind == quest.kind
-                && voice.is_none_or(|voice| voice == line.voice)
-                && filled(&line.says, &slots).is_some()
+            line.kind == quest.kind && line.part == part && filled(&line.says, slots).is_some()
         };
-        let mut fitting: Vec<usize> = (0..self.lines.len()).filter(fits).collect();
-        if fitting.is_empty() {
-            fitting = (0..self.lines.len())
-                .filter(|at| {
-                    self.lines[*at].kind == quest.kind && filled(&self.lines[*at].says, &slots).is_some()
-                })
-                .collect();
+        let all: Vec<usize> = (0..self.lines.len()).filter(fits).collect();
+        let own = |at: &usize| voice.is_none_or(|voice| self.lines[*at].voice == voice);
+        let mut fitting: Vec<usize> = all.iter().copied().filter(own).collect();
+        // An offer must be made, in another voice if need be.
+        if fitting.is_empty() && part == LinePart::Offer {
+            fitting = all;
         }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let least = fitting.iter().map(|at| said[*at]).min().unwrap_or(0);
+        let least = fitting.iter().map(|at| said[*at]).min()?;
         fitting.retain(|at| said[*at] == least);
-        let main = match dice.pick(&fitting) {
-            Some(&at) => {
-                said[at] += 1;
-                filled(&self.lines[at].says, &slots).unwrap_or_default()
-            }
-            None => format!("There is work for you, and {} in it.", slots["reward"]),
-        };
-        drop(said);
-        let mut text = main;
-        for clause in self.rest(quest, world, dice) {
-            text.push(' ');
-            text.push_str(&clause);
-        }
-        text
+        let at = *dice.pick(&fitting)?;
+        said[at] += 1;
+        filled(&self.lines[at].says, slots)
     }
 
     /// What a quest asks beside its main errand.
@@ -179,7 +199,16 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-const SLOTS: [&str; 10] = [
+/// How often something is said before the offer, and after it.
+const AROUND: f32 = 0.5;
+
+const SLOTS: [&str; 16] = [
+    "an_item",
+    "a_creature",
+    "person_role",
+    "direction",
+    "weather",
+    "time",
     "item",
     "item_place",
     "person",
@@ -199,12 +228,24 @@ fn slots(quest: &Quest, world: &QuestWorld) -> HashMap<&'static str, String> {
     slots.insert("reward", format!("{} {coins}", number_word(quest.reward)));
     let giver = world.person(&quest.giver).and_then(|person| person.place.clone());
     slots.extend(giver.map(|place| ("here", definite(&place))));
+    slots.extend(world.weather.clone().map(|weather| ("weather", weather)));
+    slots.extend(world.time.clone().map(|time| ("time", time)));
+    let mut target = None;
     let mut first = |slot: &'static str, text: Option<String>| {
         if let Some(text) = text {
+            if slot == "place" || slot.ends_with("_place") {
+                target.get_or_insert_with(|| text.clone());
+            }
+            if slot == "item" || slot == "creature" {
+                let one = if slot == "item" { "an_item" } else { "a_creature" };
+                slots.entry(one).or_insert_with(|| indefinite(&text));
+            }
             slots.entry(slot).or_insert_with(|| definite(&text));
         }
     };
+    let role = |name: &str| world.person(name).map(|person| person.role.clone());
     let person_place = |name: &str| world.person(name).and_then(|person| person.place.clone());
+    let mut roles = Vec::new();
     // The report at the end names nobody new.
     for step in &quest.steps[..quest.steps.len().saturating_sub(1)] {
         match &step.action {
@@ -219,10 +260,12 @@ fn slots(quest: &Quest, world: &QuestWorld) -> HashMap<&'static str, String> {
             }
             Action::Deliver { to, .. } if *to != quest.giver => {
                 first("person", Some(to.clone()));
+                roles.push(role(to));
                 first("person_place", person_place(to));
             }
             Action::Talk { person } => {
                 first("person", Some(person.clone()));
+                roles.push(role(person));
                 first("person_place", person_place(person));
             }
             Action::Escort { person, to } => {
@@ -238,6 +281,12 @@ fn slots(quest: &Quest, world: &QuestWorld) -> HashMap<&'static str, String> {
             Action::Deliver { .. } => {}
         }
     }
+    slots.extend(roles.into_iter().flatten().next().map(|role| ("person_role", role)));
+    // The way to what it is about, from where it is told.
+    let at = |name: Option<&str>| world.place(name?).map(|place| place.at);
+    let home = world.person(&quest.giver).and_then(|person| person.place.as_deref());
+    let way = at(home).zip(at(target.as_deref())).and_then(|(from, to)| compass(from, to));
+    slots.extend(way.map(|way| ("direction", way.to_owned())));
     slots
 }
 

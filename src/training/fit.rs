@@ -66,7 +66,8 @@ pub struct RunSetup {
     pub data: DataSets,
     /// What the model is; its provenance is filled in.
     pub card: Card,
-    /// The model it begins with, where the config names one.
+    /// The model it begins with: the one that the config names, or weights of the config's own `model` that are more than
+    /// noise.
     pub base: Option<(ModelConfig, Weights)>,
     /// What is to be said of the data.
     pub notes: DataNotes,
@@ -105,6 +106,10 @@ impl Fit {
         let (shape, base) = match (base, &config.model) {
             (Some((shape, weights)), None) => (shape, Some(weights)),
             (None, Some(model)) => (model.config(tokenizer.vocab_size()), None),
+            // From scratch, but not from noise.
+            (Some((shape, weights)), Some(model)) if shape == model.config(tokenizer.vocab_size()) => {
+                (shape, Some(weights))
+            }
             _ => {
                 let remedy = "give the model that `base` names, and only then";
                 return Err(Error::config(

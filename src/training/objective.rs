@@ -25,7 +25,7 @@ pub enum Objective {
         #[serde(default)]
         rehearsal: f32,
     },
-    /// The right token against a few drawn uniformly, for vocabularies of many thousand (SASRec's and gSASRec's training).
+    /// The right token against a few drawn uniformly, for vocabularies of many thousand (as `SASRec` and `gSASRec` are trained).
     /// The validation loss is then 1 - NDCG@10 of the right token among the whole vocabulary, ties at their expected rank.
     Sampled {
         /// How many are drawn for each batch.

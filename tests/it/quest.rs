@@ -55,13 +55,7 @@ fn village() -> Village {
         world.spawn((Npc::new(persona), Name::new(name.to_owned()), LocatedIn(place))).id()
     };
     let (mira, odo) = (npc(world, "Mira", mill), npc(world, "Odo", inn));
-    // Until the personas are there.
-    harness::update_until(&mut app, 5000, |world| {
-        world.trigger(OfferQuest { npc: mira, player });
-        world.flush();
-        !world.resource::<Heard>().offered.is_empty()
-    });
-    *app.world_mut().resource_mut::<Heard>() = Heard::default();
+    harness::update_until(&mut app, 5000, |world| world.resource::<Assets<Persona>>().len() == 2);
     Village { app, mira, odo, player }
 }
 

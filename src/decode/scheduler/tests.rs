@@ -37,11 +37,11 @@ const LORE: &str =
 fn request(n: u64) -> Request {
     let words =
         ["the mill", "a hammer by the river", "häst", "the smith has a mill by the river and a hammer"];
-    let text = format!("{}{} {n}", if n % 3 == 0 { "" } else { LORE }, words[n as usize % 4]);
+    let text = format!("{}{} {n}", if n.is_multiple_of(3) { "" } else { LORE }, words[n as usize % 4]);
     Request {
         prompt: text.into(),
         sampling: Sampling {
-            temperature: if n % 5 == 0 { 0.0 } else { 1.0 },
+            temperature: if n.is_multiple_of(5) { 0.0 } else { 1.0 },
             top_p: 0.95,
             min_p: 0.0,
             repetition_penalty: 1.1,

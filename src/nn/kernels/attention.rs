@@ -82,8 +82,8 @@ fn score<S: Simd, const N: usize>(
     let q: [&[f32]; N] = std::array::from_fn(|n| queries[n].q);
     let size = q[0].len();
     let scale = simd.splat_f32s(1.0 / (size as f32).sqrt());
-    for block in 0..row / POSITIONS {
-        let (keys, _) = S::as_simd_f32s(&pages[block][..size * POSITIONS]);
+    for (block, page) in pages.iter().take(row / POSITIONS).enumerate() {
+        let (keys, _) = S::as_simd_f32s(&page[..size * POSITIONS]);
         // A block is one register, or several.
         let registers = POSITIONS / S::F32_LANES;
         for part in 0..registers {
