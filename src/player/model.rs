@@ -18,6 +18,7 @@ struct Inner {
 }
 
 /// What a model has read of one player. An event is one step; nothing is allocated after a few.
+#[cfg_attr(feature = "bevy", derive(bevy::prelude::Component))]
 pub struct PlayerState {
     cache: KvCache,
     /// What the cache has read.

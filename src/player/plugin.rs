@@ -35,10 +35,6 @@ pub struct ProfileUpdated {
     pub player: Entity,
 }
 
-/// What the model has read of a player; made by the plugin.
-#[derive(Component)]
-pub struct PlayerReading(PlayerState);
-
 /// Profiles of players. Part of [`crate::SkaldPlugins`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlayerPlugin;
@@ -54,16 +50,16 @@ fn begin(added: On<Insert, PlayerModel>, models: Query<&PlayerModel>, mut comman
     let Ok(model) = models.get(added.entity) else { return };
     match model.begin() {
         Ok(state) => {
-            commands.entity(added.entity).insert((PlayerReading(state), PlayerProfile::default()));
+            commands.entity(added.entity).insert((state, PlayerProfile::default()));
         }
         Err(error) => warn!("a player model cannot be used: {error}"),
     }
 }
 
-type Player = (&'static PlayerModel, &'static mut PlayerReading, &'static mut PlayerProfile);
+type Player = (&'static PlayerModel, &'static mut PlayerState, &'static mut PlayerProfile);
 
 fn take_in(did: On<PlayerDid>, mut players: Query<Player>, time: Res<Time>, mut commands: Commands) {
-    let Ok((model, mut reading, mut profile)) = players.get_mut(did.player) else {
+    let Ok((model, mut state, mut profile)) = players.get_mut(did.player) else {
         warn!("PlayerDid was sent to {}, which has no PlayerModel; insert one", did.player);
         return;
     };
@@ -75,23 +71,11 @@ fn take_in(did: On<PlayerDid>, mut players: Query<Player>, time: Res<Time>, mut 
         word: did.word.as_deref(),
         at_ms,
     };
-    if let Err(error) = profile.update(model, &mut reading.0, &happened) {
+    if let Err(error) = profile.update(model, &mut state, &happened) {
         warn!("an event could not be taken in: {error}");
         return;
     }
     let updated = ProfileUpdated { player: did.player };
     commands.trigger(updated.clone());
     commands.write_message(updated);
-}
-
-impl PlayerReading {
-    /// How much the player is drawn to each of these, by name: shop items, lines, levels. None: the model has not heard of
-    /// it.
-    pub fn affinities<'a>(
-        &self,
-        model: &PlayerModel,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Vec<Option<f32>> {
-        model.affinities(&self.0, names)
-    }
 }

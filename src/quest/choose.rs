@@ -6,10 +6,12 @@
 //! all kinds alike, so that rare tastes are found. Adapts with every quest taken, dropped or finished, between trainings.
 
 use super::graph::{Quest, QuestKind};
+use crate::player::{PlayerModel, PlayerState};
 use crate::seed::Stream;
 use serde::{Deserialize, Serialize};
 
-const KINDS: usize = QuestKind::ALL.len();
+/// Kinds of quests.
+pub const KINDS: usize = QuestKind::ALL.len();
 /// Places on the difficulty grid.
 const GRID: usize = 20;
 /// How much harder or easier than one likes still fits, as a deviation.
@@ -223,6 +225,15 @@ pub struct Arm<'a> {
     pub story: bool,
     /// How much a player model is drawn to it, 0 to 1. None: no model was asked.
     pub affinity: Option<f32>,
+}
+
+/// How much a player model is drawn to each kind of quest ([`QuestKind::ALL`]), beside the other kinds: 0.5 where it is as to
+/// the mean. None: it has never heard of that kind.
+pub fn affinities(model: &PlayerModel, state: &PlayerState) -> [Option<f32>; KINDS] {
+    let all = model.affinities(state, QuestKind::ALL.iter().map(|kind| kind.name()));
+    let known: Vec<f32> = all.iter().flatten().copied().collect();
+    let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
+    std::array::from_fn(|at| Some(1.0 / (1.0 + (mean - (*all.get(at)?)?).exp())))
 }
 
 /// What was chosen.

@@ -28,7 +28,8 @@ mod world;
 pub use change::{disturb, random_world};
 pub use check::{finishable, strangers};
 pub use choose::{
-    Arm, Caps, Choice, Chooser, Felt, Population, Suggestion, Taste, note_event, suggest_difficulty,
+    Arm, Caps, Choice, Chooser, Felt, KINDS, Population, Suggestion, Taste, affinities, note_event,
+    suggest_difficulty,
 };
 pub use evaluate::{QuestTrial, evaluate_quests};
 #[cfg(feature = "bevy")]

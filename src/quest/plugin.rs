@@ -16,8 +16,9 @@
 use super::facts::{QuestFacts, WorldChanged};
 use super::{
     Action, Arm, Caps, Chooser, Generator, LevelSource, Planner, Population, Quest, QuestBook, QuestKind,
-    Request, RewardTable, Standing, Taste, Wording, suggest_difficulty,
+    Request, RewardTable, Standing, Taste, Wording, affinities, suggest_difficulty,
 };
+use crate::player::{PlayerModel, PlayerState};
 use crate::runtime::SkaldSystems;
 use crate::seed::Seed;
 use bevy::prelude::*;
@@ -264,7 +265,7 @@ where
 fn offer(
     asked: On<OfferQuest>,
     facts: QuestFacts,
-    mut players: Query<(&QuestLog, &mut PlayerTaste)>,
+    mut players: Query<(&QuestLog, &mut PlayerTaste, Option<(&PlayerModel, &PlayerState)>)>,
     config: Res<QuestConfig>,
     population: Res<QuestPopulation>,
     words: Res<Words>,
@@ -274,7 +275,7 @@ fn offer(
 ) {
     let (npc, player) = (asked.npc, asked.player);
     let offered = (|| -> Result<(Quest, f32), String> {
-        let (log, mut taste) =
+        let (log, mut taste, reading) =
             players.get_mut(player).map_err(|_| "the player has no QuestLog".to_owned())?;
         if log.0.open.len() >= config.caps.open {
             return Err("the player has enough to do".into());
@@ -309,8 +310,10 @@ fn offer(
             candidates.extend(generator.propose(&request, &mut dice).map(|(quest, _)| quest));
         }
         let chooser = Chooser { caps: config.caps, population: population.0.clone() };
+        let of_kind = reading.map(|(model, state)| affinities(model, state));
+        let affinity = |quest: &Quest| of_kind.and_then(|of_kind| of_kind[quest.kind.index()]);
         let arms: Vec<Arm<'_>> =
-            candidates.iter().map(|quest| Arm { quest, story: false, affinity: None }).collect();
+            candidates.iter().map(|quest| Arm { quest, story: false, affinity: affinity(quest) }).collect();
         let choice =
             chooser.choose(&arms, &mut taste.taste, &mut dice).ok_or("nothing new can be asked for")?;
         taste.last_offer_s = Some(now);

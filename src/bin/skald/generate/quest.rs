@@ -4,8 +4,8 @@ use crate::Common;
 use bevy_skald::files::read_text;
 use bevy_skald::player::{EventView, Happened, Histories, PlayerModel, PlayerState};
 use bevy_skald::quest::{
-    Arm, Chooser, Generator, Plan, Planner, Quest, QuestKind, QuestWorld, Request, RewardTable, Taste,
-    Wording, note_event,
+    Arm, Chooser, Generator, Plan, Planner, Quest, QuestWorld, Request, RewardTable, Taste, Wording,
+    affinities, note_event,
 };
 use bevy_skald::{Error, Result};
 use clap::Args;
@@ -155,10 +155,7 @@ impl Knows {
     /// How much the model is drawn to each quest's kind, beside the other kinds: 0.5 where it is as to the mean.
     fn affinities(&self, candidates: &[(Quest, Plan)]) -> Vec<Option<f32>> {
         let Some((model, state)) = &self.model else { return vec![None; candidates.len()] };
-        let all = model.affinities(state, QuestKind::ALL.iter().map(|kind| kind.name()));
-        let known: Vec<f32> = all.iter().flatten().copied().collect();
-        let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
-        let of = |kind: QuestKind| Some(1.0 / (1.0 + (mean - all[kind.index()]?).exp()));
-        candidates.iter().map(|(quest, _)| of(quest.kind)).collect()
+        let of_kind = affinities(model, state);
+        candidates.iter().map(|(quest, _)| of_kind[quest.kind.index()]).collect()
     }
 }
