@@ -261,7 +261,6 @@ where
     commands.write_message(event);
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a part of the world that an offer depends on")]
 fn offer(
     asked: On<OfferQuest>,
     facts: QuestFacts,
