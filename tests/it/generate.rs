@@ -52,7 +52,7 @@ fn app(dir: &Path) -> App {
     app.add_plugins(SkaldPlugins::default().with_execution(Execution::PerFrame(8)))
         .init_resource::<Heard>()
         .add_observer(|done: On<GenerationFinished>, mut heard: ResMut<Heard>| {
-            heard.finished.push(done.clone())
+            heard.finished.push(done.clone());
         })
         .add_observer(|failed: On<GenerationFailed>, mut heard: ResMut<Heard>| {
             heard.failed.push(failed.error.to_string());

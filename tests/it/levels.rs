@@ -22,7 +22,7 @@ fn app() -> (App, Handle<ModelAsset>) {
         .add_observer(|_: On<LevelFinished>, mut heard: ResMut<Heard>| heard.finished += 1)
         .add_observer(|_: On<LevelGrew>, mut heard: ResMut<Heard>| heard.grew += 1)
         .add_observer(|failed: On<LevelFailed>, mut heard: ResMut<Heard>| {
-            heard.failed.push(failed.error.to_string())
+            heard.failed.push(failed.error.to_string());
         });
     app.finish();
     app.cleanup();

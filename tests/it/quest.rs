@@ -35,7 +35,7 @@ fn village() -> Village {
         .init_resource::<Heard>()
         .add_observer(|on: On<QuestOffered>, mut heard: ResMut<Heard>| heard.offered.push(on.quest.clone()))
         .add_observer(|on: On<QuestNotOffered>, mut heard: ResMut<Heard>| {
-            heard.refused.push(on.reason.clone())
+            heard.refused.push(on.reason.clone());
         })
         .add_observer(|on: On<QuestFinished>, mut heard: ResMut<Heard>| heard.finished.push(on.clone()))
         .add_observer(|on: On<QuestDropped>, mut heard: ResMut<Heard>| heard.dropped.push(on.clone()))
