@@ -38,7 +38,7 @@ pub struct Attempt {
 pub(super) const FEATURES: [&str; 7] =
     ["length", "pushes", "dangers", "dangers near the way", "gaps", "climbs", "doors"];
 
-/// Weights of a logistic regression on [`FEATURES`].
+/// Weights of a logistic regression on `FEATURES`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Completion {

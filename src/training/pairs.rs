@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 impl Pairs {
     /// Takes the reference's margins of these pairs, in rows of `length` tokens; pairs that do not fit one are left out.
     /// `name` is where they come from. Where `weighed`, the tokens count that are why an answer is preferred
-    /// ([`Taste::weigh`]); otherwise all count alike. Fails when none is left.
+    /// (see `training::taste`); otherwise all count alike. Fails when none is left.
     pub fn new(
         samples: Vec<Sample>,
         reference: (&ModelConfig, &Weights),
@@ -71,7 +71,7 @@ impl Pairs {
 }
 
 /// Pairs, and what is rehearsed beside them ([`super::Objective::Preference`]'s `rehearsal`), which counts by how well it
-/// would be liked ([`Taste`]). The pairs come first.
+/// would be liked (see `training::taste`). The pairs come first.
 pub struct Rehearsed {
     pairs: Pairs,
     corpus: Box<dyn SampleSource>,
