@@ -344,7 +344,8 @@ impl Chooser {
         } else if arm.affinity.is_some_and(|affinity| affinity > 0.6) {
             format!("because those who play like you go for {} quests", kind.name())
         } else {
-            format!("because you have not tried a {} quest yet", kind.name())
+            let kind = crate::dialogue::indefinite(&format!("{} quest", kind.name()));
+            format!("because you have not tried {kind} yet")
         };
         if taste.quests() >= 5.0 && taste.doubt() < 0.2 && (arm.quest.difficulty - taste.liked()).abs() < 0.15
         {
