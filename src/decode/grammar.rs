@@ -108,6 +108,16 @@ impl Grammar {
     }
 }
 
+impl Form {
+    /// What holds an answer of a model to this form ([`Grammar::new`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the form is malformed, too large, or of keywords that are not known.
+    pub fn constraint(&self, model: &LoadedModel) -> Result<Box<dyn Constraint>> {
+        Ok(Box::new(Grammar::new(model, self)?))
+    }
+}
+
 /// A schema that says how its JSON is spaced: as people write it on a line, where it does not say so itself. A model that may
 /// put any space anywhere may never come to an end.
 fn spaced(mut schema: serde_json::Value) -> serde_json::Value {
@@ -175,10 +185,11 @@ impl Constraint for Grammar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Backend, Finish, Output, Request, Sampling, Scheduler, SchedulerConfig};
-    use crate::model::{Card, Checkpoint, Network};
+    use crate::decode::{
+        Backend, Finish, Output, Request, Sampling, Scheduler, SchedulerConfig, random_model,
+    };
     use crate::seed::Seed;
-    use crate::training::{Architecture, ModelShape};
+    use crate::training::Architecture;
     use serde::{Deserialize, Serialize};
     use serde_json::json;
 
@@ -186,21 +197,7 @@ mod tests {
     fn model() -> Arc<LoadedModel> {
         let lines = ["the mill is by the river", "{\"name\": \"häst\", \"age\": 3, [true, false, null]}"];
         let tokenizer = Tokenizer::train(lines.iter(), 320, &["<act:Offer>".to_owned()]).unwrap();
-        let shape = ModelShape {
-            architecture: Architecture::Transformer,
-            hidden_size: 32,
-            layers: 1,
-            heads: Some(2),
-            kv_heads: None,
-            intermediate_size: None,
-            embedding_size: None,
-            tied: None,
-            context: 512,
-        };
-        let config = shape.config(tokenizer.vocab_size());
-        let weights = Network::new(&config, Seed::new(1)).unwrap().weights().unwrap();
-        let checkpoint = Checkpoint { config, weights, tokenizer, card: Card::new("text") };
-        Arc::new(LoadedModel::new(&checkpoint).unwrap())
+        Arc::new(random_model(tokenizer, Architecture::Transformer, (1, 512), 1))
     }
 
     /// Answers, and how they ended.

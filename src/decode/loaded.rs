@@ -34,6 +34,31 @@ pub struct LoadedModel {
     fingerprint: OnceLock<[String; 2]>,
 }
 
+/// A small model of random weights.
+#[cfg(test)]
+pub(crate) fn random_model(
+    tokenizer: Tokenizer,
+    architecture: crate::training::Architecture,
+    (layers, context): (usize, usize),
+    seed: u64,
+) -> LoadedModel {
+    let shape = crate::training::ModelShape {
+        architecture,
+        hidden_size: 32,
+        layers,
+        heads: Some(2),
+        kv_heads: None,
+        intermediate_size: None,
+        embedding_size: None,
+        tied: None,
+        context,
+    };
+    let config = shape.config(tokenizer.vocab_size());
+    let weights =
+        crate::model::Network::new(&config, crate::seed::Seed::new(seed)).unwrap().weights().unwrap();
+    LoadedModel::new(&Checkpoint { config, weights, tokenizer, card: Card::new("text") }).unwrap()
+}
+
 fn generation() -> u64 {
     static GENERATION: AtomicU64 = AtomicU64::new(0);
     GENERATION.fetch_add(1, Ordering::Relaxed)

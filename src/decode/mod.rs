@@ -21,6 +21,8 @@ pub use backend::{Backend, Finish, Output, Prompt, Request, RequestId};
 pub use constraint::Constraint;
 pub use grammar::{Form, Grammar};
 pub use loaded::LoadedModel;
+#[cfg(test)]
+pub(crate) use loaded::random_model;
 #[cfg(feature = "remote")]
 pub use remote::{Remote, RemoteConfig};
 pub use sampling::{Dry, Sampling};

@@ -160,12 +160,11 @@ fn regex_literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig};
+    use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler, SchedulerConfig, random_model};
     use crate::dialogue::{Act, Manner, Memory, Persona, Turn, World};
-    use crate::model::{Card, Checkpoint, Network};
     use crate::seed::Seed;
     use crate::text::{ChatTemplate, Tokenizer};
-    use crate::training::{Architecture, ModelShape};
+    use crate::training::Architecture;
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
@@ -174,21 +173,7 @@ mod tests {
         let lines =
             ["the mill is by the river, and Tomas keeps it.", "i want the silver locket!", "<act:Greet>"];
         let tokenizer = Tokenizer::train(lines.iter(), 330, &[]).unwrap();
-        let shape = ModelShape {
-            architecture: Architecture::Transformer,
-            hidden_size: 32,
-            layers: 1,
-            heads: Some(2),
-            kv_heads: None,
-            intermediate_size: None,
-            embedding_size: None,
-            tied: None,
-            context: 4096,
-        };
-        let config = shape.config(tokenizer.vocab_size());
-        let weights = Network::new(&config, Seed::new(1)).unwrap().weights().unwrap();
-        let checkpoint = Checkpoint { config, weights, tokenizer, card: Card::new("text") };
-        let mut model = LoadedModel::new(&checkpoint).unwrap();
+        let mut model = random_model(tokenizer, Architecture::Transformer, (1, 4096), 1);
         let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
         model.chat = Some(ChatTemplate::new(template, "test", "", "").unwrap());
         Arc::new(model)

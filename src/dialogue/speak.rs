@@ -13,7 +13,7 @@ use super::persona::{Goal, Persona};
 use super::prompt::{ANY_VOICE, NPC, Setting, prompt};
 use super::slot::{Piece, Slot, pieces};
 use super::world::World;
-use crate::decode::{Finish, Form, Grammar, LoadedModel, Request, Sampling};
+use crate::decode::{Constraint, Finish, Form, LoadedModel, Prompt, Request, Sampling};
 use crate::error::Result;
 use crate::seed::Seed;
 use crate::text::{Lexicon, Truecase, clean_player};
@@ -89,46 +89,26 @@ impl Turn {
             deed: ground.text(Slot::Deed).is_some(),
             quest: ground.goal.word().into(),
         };
-        if manner.chats {
-            return Self::chat(persona, &world, memory, &cleaned, seed, manner, ground, setting);
-        }
-        let request = Request {
-            prompt: prompt(&setting, memory.exchanges.iter(), &linked.text, manner.budget).into(),
-            sampling: manner.sampling.clone(),
-            seed: seed.derive("words"),
-            constraint: Some(Box::new(WorldGrammar::new(
-                persona,
-                ground.clone(),
-                memory.said.iter().cloned(),
-                Arc::clone(&manner.lexicon),
-            ))),
-            priority: 0,
-            adapter: None,
+        let (prompt, constraint, form, player): (Prompt, Option<Box<dyn Constraint>>, _, _) = if manner.chats
+        {
+            let acts = possible_acts(persona, &ground);
+            let (prompt, form) = chat::ask(persona, &world, memory, &ground, &acts, &cleaned);
+            (prompt, None, Some(form), cleaned)
+        } else {
+            let prompt = prompt(&setting, memory.exchanges.iter(), &linked.text, manner.budget);
+            let said = memory.said.iter().cloned();
+            let grammar = WorldGrammar::new(persona, ground.clone(), said, Arc::clone(&manner.lexicon));
+            (prompt.into(), Some(Box::new(grammar)), None, linked.text)
         };
-        Self { request, form: None, speech: Speech::new(ground, setting, linked.text) }
-    }
-
-    fn chat(
-        persona: &Persona,
-        world: &World,
-        memory: &Memory,
-        said: &str,
-        seed: Seed,
-        manner: &Manner,
-        ground: Ground,
-        setting: Setting,
-    ) -> Self {
-        let acts = possible_acts(persona, &ground);
-        let (prompt, form) = chat::ask(persona, world, memory, &ground, &acts, said);
         let request = Request {
             prompt,
             sampling: manner.sampling.clone(),
             seed: seed.derive("words"),
-            constraint: None,
+            constraint,
             priority: 0,
             adapter: None,
         };
-        Self { request, form: Some(form), speech: Speech::new(ground, setting, said.to_owned()) }
+        Self { request, form, speech: Speech::new(ground, setting, player) }
     }
 
     /// The request for a backend of this model, and what reads its answer. Makes a grammar ready where the line is held to
@@ -136,7 +116,7 @@ impl Turn {
     pub fn into_request(self, model: &LoadedModel) -> Result<(Request, Speech)> {
         let mut request = self.request;
         if let Some(form) = &self.form {
-            request.constraint = Some(Box::new(Grammar::new(model, form)?));
+            request.constraint = Some(form.constraint(model)?);
         }
         Ok((request, self.speech))
     }

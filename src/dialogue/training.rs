@@ -108,19 +108,9 @@ impl TrainingRun {
         data: impl IntoIterator<Item = impl Into<PathBuf>>,
         out: impl Into<PathBuf>,
     ) -> Self {
-        let (config, out): (PathBuf, PathBuf) = (config.into(), out.into());
-        let data: Vec<PathBuf> = data.into_iter().map(Into::into).collect();
-        let names: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
-        let command = format!(
-            "skald train dialogue --config {} --data {} --out {}",
-            config.display(),
-            names.join(" "),
-            out.display()
-        );
-        Self::new(out, move || {
-            let mut prepared = DialogueTraining::read(&config)?.prepare(&data)?;
-            prepared.card.provenance.command.clone_from(&command);
-            Ok(prepared)
+        let data = data.into_iter().map(Into::into).collect();
+        Self::from_files("dialogue", config.into(), data, out.into(), |config, data| {
+            DialogueTraining::read(config)?.prepare(data)
         })
     }
 }

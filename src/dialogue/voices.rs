@@ -3,7 +3,7 @@
 //! A new model gets a backend of its own; lines that are being spoken end on the old one.
 
 use super::speak::{Manner, Speech, Spoken, Turn};
-use crate::decode::{Backend, Grammar, LoadedModel, Output, Sampling, Scheduler};
+use crate::decode::{Backend, LoadedModel, Output, Sampling, Scheduler};
 use crate::error::{Error, Result};
 use crate::runtime::{ComputeWorker, Decoding, ModelAsset};
 use bevy::asset::LoadState;
@@ -128,7 +128,7 @@ impl Voices {
         let model = Self::current(model, models).map(Arc::clone);
         let make = move || {
             if let Some((form, model)) = form.zip(model) {
-                request.constraint = Some(Box::new(Grammar::new(&model, &form)?));
+                request.constraint = Some(form.constraint(&model)?);
             }
             Ok(request)
         };

@@ -29,7 +29,7 @@
 //! ```
 
 use super::{ComputeWorker, Decoding, ModelAsset, SkaldSystems};
-use crate::decode::{Finish, Form, Grammar, Output, Prompt, Request, Sampling, Scheduler};
+use crate::decode::{Finish, Form, Output, Prompt, Request, Sampling, Scheduler};
 use crate::error::{Error, Result};
 use crate::seed::Seed;
 use crate::text::Message;
@@ -264,12 +264,12 @@ fn dispatch(
         speaker.open.insert(*ticket, ask.entity);
         let (ask, seed) = (ask.clone(), Seed::new(ask.seed));
         let make = move || {
-            let grammar = ask.form.as_ref().map(|form| Grammar::new(&model, form)).transpose()?;
+            let constraint = ask.form.map(|form| form.constraint(&model)).transpose()?;
             Ok(Request {
                 prompt: ask.prompt,
                 sampling: ask.sampling,
                 seed,
-                constraint: grammar.map(|grammar| Box::new(grammar) as _),
+                constraint,
                 priority: ask.priority,
                 adapter: None,
             })

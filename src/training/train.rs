@@ -35,6 +35,29 @@ impl TrainingRun {
         Self { out: out.into(), resume: false, prepare: Arc::new(prepare) }
     }
 
+    /// What `skald train DOMAIN` does: config and data are files, which `prepare` reads when the training begins; the
+    /// model's card says the command.
+    pub(crate) fn from_files(
+        domain: &str,
+        config: PathBuf,
+        data: Vec<PathBuf>,
+        out: PathBuf,
+        prepare: impl Fn(&Path, &[PathBuf]) -> Result<RunSetup> + Send + Sync + 'static,
+    ) -> Self {
+        let names: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
+        let command = format!(
+            "skald train {domain} --config {} --data {} --out {}",
+            config.display(),
+            names.join(" "),
+            out.display()
+        );
+        Self::new(out, move || {
+            let mut prepared = prepare(&config, &data)?;
+            prepared.card.provenance.command.clone_from(&command);
+            Ok(prepared)
+        })
+    }
+
     /// Goes on with the run in the directory instead. Config and data must be those it was started with.
     #[must_use]
     pub fn resume(self) -> Self {

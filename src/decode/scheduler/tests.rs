@@ -1,31 +1,16 @@
 use super::*;
-use crate::decode::{Form, Grammar, Sampling, SavedKv};
-use crate::model::{Card, Checkpoint, Network};
+use crate::decode::{Form, Grammar, Sampling, SavedKv, random_model};
 use crate::seed::{Seed, Stream};
 use crate::text::{ChatTemplate, Message, Tokenizer};
-use crate::training::{Architecture, ModelShape};
+use crate::training::Architecture;
 use std::collections::BTreeMap;
 
 /// A model of random weights.
-pub(crate) fn model(architecture: Architecture, seed: u64) -> Arc<LoadedModel> {
+fn model(architecture: Architecture, seed: u64) -> Arc<LoadedModel> {
     let lines =
         ["the mill is by the river", "the smith has a hammer and the river has a mill", "häst åker 🐎"];
     let tokenizer = Tokenizer::train(lines.iter(), 310, &[]).unwrap();
-    let shape = ModelShape {
-        architecture,
-        hidden_size: 32,
-        layers: 2,
-        heads: Some(2),
-        kv_heads: None,
-        intermediate_size: None,
-        embedding_size: None,
-        tied: None,
-        context: 256,
-    };
-    let config = shape.config(tokenizer.vocab_size());
-    let weights = Network::new(&config, Seed::new(seed)).unwrap().weights().unwrap();
-    let mut model =
-        LoadedModel::new(&Checkpoint { config, weights, tokenizer, card: Card::new("text") }).unwrap();
+    let mut model = random_model(tokenizer, architecture, (2, 256), seed);
     let template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
     model.chat = Some(ChatTemplate::new(template, "test", "", "").unwrap());
     Arc::new(model)

@@ -138,7 +138,11 @@ impl Decoder {
 
     /// An empty cache.
     pub fn cache_of(&self, kind: KvType) -> KvCache {
-        KvCache::new(match &self.config {
+        KvCache::new(self.cache_shape(kind))
+    }
+
+    fn cache_shape(&self, kind: KvType) -> Shape {
+        match &self.config {
             ModelConfig::Transformer(config) => Shape {
                 layers: config.num_hidden_layers,
                 heads: config.num_key_value_heads,
@@ -151,7 +155,7 @@ impl Decoder {
                 size: config.hidden_size,
                 kind: KvType::F32,
             },
-        })
+        }
     }
 
     /// One step: feeds each row's tokens. On an error no cache has changed.
@@ -197,7 +201,7 @@ impl Decoder {
                 let reason = format!("{needed} tokens do not fit the context of {context}");
                 return Err(Error::config("request", "tokens", reason, "shorten the prompt"));
             }
-            if row.cache.shape() != self.cache_of(row.cache.shape().kind).shape() {
+            if row.cache.shape() != self.cache_shape(row.cache.shape().kind) {
                 let reason = "the cache belongs to a model of another shape";
                 return Err(Error::config("request", "cache", reason, "make it with this model"));
             }

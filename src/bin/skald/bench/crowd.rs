@@ -1,6 +1,6 @@
 //! `skald bench crowd`.
 
-use super::frame::{FRAME, figures, show, spin};
+use super::frame::{figures, frame, show, spin};
 use super::inference::rss;
 use super::range;
 use crate::Common;
@@ -86,13 +86,6 @@ pub fn run(args: &CrowdArgs, common: &Common) -> Result<()> {
     app.cleanup();
     app.world_mut().resource_mut::<FrameGovernor>().enabled = !args.ungoverned;
     let handle = app.world_mut().resource_mut::<Assets<ModelAsset>>().add(ModelAsset { model });
-    let frame = |app: &mut App| {
-        let begun = Instant::now();
-        app.update();
-        let took = begun.elapsed();
-        std::thread::sleep(FRAME.saturating_sub(took));
-        took.as_secs_f64() * 1000.0
-    };
     let since = Instant::now();
     let mut off = Vec::new();
     while since.elapsed().as_secs_f64() < args.seconds.max(1.0) {

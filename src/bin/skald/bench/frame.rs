@@ -40,7 +40,7 @@ pub struct FrameArgs {
 }
 
 /// A frame at 60 Hz.
-pub(super) const FRAME: Duration = Duration::from_nanos(16_666_667);
+const FRAME: Duration = Duration::from_nanos(16_666_667);
 /// How long talk stays off or on before it is toggled.
 const STRETCH: Duration = Duration::from_secs(1);
 
@@ -138,13 +138,6 @@ fn training(args: &FrameArgs, config: &Path, app: &mut App, common: &Common) -> 
             .get::<Training>(entity)
             .map(|training| (training.state(), training.progress().map_or(0, |p| p.step)))
     };
-    let frame = |app: &mut App| {
-        let begun = Instant::now();
-        app.update();
-        let took = begun.elapsed();
-        std::thread::sleep(FRAME.saturating_sub(took));
-        took.as_secs_f64() * 1000.0
-    };
     // It reads and tokenises its data, and validates what it begins with.
     while state(app).is_none_or(|(state, step)| {
         state == TrainingState::Preparing || state == TrainingState::Running && step == 0
@@ -192,6 +185,15 @@ fn training(args: &FrameArgs, config: &Path, app: &mut App, common: &Common) -> 
     });
     show(&line, common);
     Ok(())
+}
+
+/// A frame at 60 Hz: what its work took, in milliseconds.
+pub(super) fn frame(app: &mut App) -> f64 {
+    let begun = Instant::now();
+    app.update();
+    let took = begun.elapsed();
+    std::thread::sleep(FRAME.saturating_sub(took));
+    took.as_secs_f64() * 1000.0
 }
 
 pub(super) fn figures(mut times: Vec<f64>) -> serde_json::Value {

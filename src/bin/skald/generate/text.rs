@@ -2,8 +2,8 @@
 
 use crate::Common;
 use bevy_skald::decode::{
-    Backend, Finish, Form, Grammar, LoadedModel, Output, Prompt, Request, Sampling, Scheduler,
-    SchedulerConfig, SchedulerCounters,
+    Backend, Finish, Form, LoadedModel, Output, Prompt, Request, Sampling, Scheduler, SchedulerConfig,
+    SchedulerCounters,
 };
 use bevy_skald::files::read_text;
 use bevy_skald::text::Message;
@@ -117,12 +117,12 @@ pub fn run(args: &TextArgs, common: &Common) -> Result<()> {
         // Only some are made ahead: each has a grammar of its own.
         while places.len() < args.count && scheduler.load().0 + scheduler.load().1 < AHEAD {
             let n = places.len();
-            let grammar = form.as_ref().map(|form| Grammar::new(&model, form)).transpose()?;
+            let constraint = form.as_ref().map(|form| form.constraint(&model)).transpose()?;
             let id = scheduler.submit(Request {
                 prompt: prompt.clone(),
                 sampling: sampling.clone(),
                 seed: common.seed().derive_index(n as u64),
-                constraint: grammar.map(|grammar| Box::new(grammar) as _),
+                constraint,
                 priority: 0,
                 adapter: adapter.clone(),
             });
