@@ -105,9 +105,17 @@ impl LoadedModel {
     /// # Errors
     /// [`Error::Vocabulary`] when there is no tokenizer in it, or one that does not fit.
     pub fn from_gguf(file: &GgufFile) -> Result<Self> {
+        Self::from_gguf_and(file, &|_| {})
+    }
+
+    /// The same, and calls `tell` on the way with how much is done, 0 to 1.
+    ///
+    /// # Errors
+    /// As [`Self::from_gguf`].
+    pub fn from_gguf_and(file: &GgufFile, tell: &dyn Fn(f32)) -> Result<Self> {
         Self::with_vocabulary(
             file.name().to_owned(),
-            Decoder::from_gguf(file)?,
+            Decoder::from_gguf_and(file, tell)?,
             String::new(),
             file.vocabulary()?,
         )

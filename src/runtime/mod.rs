@@ -19,7 +19,7 @@ pub use generate::{
     Generate, GeneratePlugin, GenerateStats, Generation, GenerationFailed, GenerationFinished,
 };
 pub use governor::FrameGovernor;
-pub use model_asset::{ModelAsset, ModelDirectoryAppExt, ModelLoader, ModelLoaderError};
+pub use model_asset::{LoadingModels, ModelAsset, ModelDirectoryAppExt, ModelLoader, ModelLoaderError};
 pub use training::{Training, TrainingPlugin, TrainingState};
 pub use training_events::{
     PauseTraining, ResumeTraining, StartTraining, StopTraining, TrainingFailed, TrainingFinished,
@@ -59,11 +59,13 @@ impl Plugin for RuntimePlugin {
                 ComputeWorker::new(steps).expect("no thread is started for PerFrame")
             }
         };
+        let loading = LoadingModels::default();
         app.insert_resource(FrameGovernor::new(Arc::clone(worker.pace())))
+            .insert_resource(loading.clone())
             .insert_resource(worker)
             .init_resource::<DialogueStats>()
             .init_asset::<ModelAsset>()
-            .register_asset_loader(ModelLoader)
+            .register_asset_loader(ModelLoader { loading })
             .configure_sets(PreUpdate, SkaldSystems::Receive)
             .configure_sets(PostUpdate, SkaldSystems::Dispatch)
             .configure_sets(Last, SkaldSystems::Measure)

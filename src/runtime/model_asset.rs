@@ -12,8 +12,9 @@ use crate::model::{Checkpoint, TransformerConfig, weights_from_bytes};
 use bevy::asset::io::{AssetSourceBuilder, Reader};
 use bevy::asset::{AssetLoader, AssetPath, LoadContext, ReadAssetBytesError};
 use bevy::prelude::*;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A model in memory, ready to be decoded. Immutable.
 #[derive(Asset, TypePath, Clone)]
@@ -46,7 +47,39 @@ pub enum ModelLoaderError {
 /// Loads a checkpoint directory through its `skald.ron`, a Hugging Face directory (weights in one file) through its
 /// `config.json`, and a GGUF file.
 #[derive(Default, TypePath)]
-pub struct ModelLoader;
+pub struct ModelLoader {
+    /// Where it says how far it is.
+    pub loading: LoadingModels,
+}
+
+/// How far models are that are being loaded in the background, for a loading screen: a large GGUF file takes seconds.
+#[derive(Resource, Clone, Default)]
+pub struct LoadingModels(Arc<Mutex<HashMap<AssetPath<'static>, f32>>>);
+
+impl LoadingModels {
+    /// How much of the model at `path` is laid out, 0 to 1; `None` when it is not being loaded (any more).
+    pub fn progress<'a>(&self, path: impl Into<AssetPath<'a>>) -> Option<f32> {
+        let path = path.into().into_owned();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&path).copied()
+    }
+
+    fn set(&self, path: &AssetPath<'static>, done: Option<f32>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Some(done) => all.insert(path.clone(), done),
+            None => all.remove(path),
+        };
+    }
+}
+
+/// Takes the model off the list when its load ends, however it ends.
+struct Loading<'a>(&'a LoadingModels, AssetPath<'static>);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.set(&self.1, None);
+    }
+}
 
 impl AssetLoader for ModelLoader {
     type Asset = ModelAsset;
@@ -59,14 +92,17 @@ impl AssetLoader for ModelLoader {
         _settings: &(),
         context: &mut LoadContext<'_>,
     ) -> Result<ModelAsset, ModelLoaderError> {
+        let path = context.path().clone_owned();
+        self.loading.set(&path, Some(0.0));
+        let _end = Loading(&self.loading, path.clone());
         let mut card = Vec::new();
         reader.read_to_end(&mut card).await?;
-        let path = context.path().clone_owned();
         let name = path.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.ends_with(".gguf") {
             let file = GgufFile::from_bytes(&card, &path.path().display().to_string())?;
             drop(card);
-            return Ok(ModelAsset { model: Arc::new(LoadedModel::from_gguf(&file)?) });
+            let model = LoadedModel::from_gguf_and(&file, &|done| self.loading.set(&path, Some(done)))?;
+            return Ok(ModelAsset { model: Arc::new(model) });
         }
         let mut part = async |file: &str| {
             let sibling: AssetPath<'static> = path

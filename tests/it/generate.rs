@@ -7,7 +7,9 @@ use bevy_skald::model::gguf::{
 };
 use bevy_skald::model::{Checkpoint, ModelConfig};
 use bevy_skald::prelude::*;
-use bevy_skald::runtime::{Generate, Generation, GenerationFailed, GenerationFinished, ModelAsset, harness};
+use bevy_skald::runtime::{
+    Generate, Generation, GenerationFailed, GenerationFinished, LoadingModels, ModelAsset, harness,
+};
 use bevy_skald::text::SpecialTokens;
 use serde::Deserialize;
 use std::path::Path;
@@ -84,6 +86,7 @@ fn values_come_from_a_gguf_file_and_the_same_again() {
         let heard = world.resource::<Heard>();
         heard.finished.len() + heard.failed.len() == 4
     });
+    assert_eq!(app.world().resource::<LoadingModels>().progress("here://village.gguf"), None);
     let heard = app.world().resource::<Heard>();
     assert_eq!(heard.failed, Vec::<String>::new());
     for done in &heard.finished {

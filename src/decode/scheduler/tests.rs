@@ -68,21 +68,22 @@ impl Told {
     }
 }
 
-fn alone(model: &Arc<LoadedModel>, request: Request) -> String {
-    let mut scheduler = Scheduler::new(Arc::clone(model), SchedulerConfig::default());
+fn alone(model: &Arc<LoadedModel>, request: Request, kv_type: KvType) -> String {
+    let config = SchedulerConfig { kv_type, ..SchedulerConfig::default() };
+    let mut scheduler = Scheduler::new(Arc::clone(model), config);
     let id = scheduler.submit(request);
     Told::default().all(&mut scheduler).0.remove(&id.0).unwrap_or_default()
 }
 
 /// A schedule drawn at random: sizes, threads, room, and when requests come and go.
-fn schedule(model: &Arc<LoadedModel>, solo: &[String], noise: &mut Stream) {
-    let page = model.decoder.cache_of(KvType::F16).page_bytes();
+fn schedule(model: &Arc<LoadedModel>, solo: &[String], kv_type: KvType, noise: &mut Stream) {
+    let page = model.decoder.cache_of(kv_type).page_bytes();
     let config = SchedulerConfig {
         max_batch: 1 + noise.below(32),
         prefill_chunk: 1 + noise.below(256),
         prefill_step: 1 + noise.below(256),
         kv_budget: if noise.below(2) == 0 { 256 << 20 } else { page * (4 + noise.below(60)) },
-        kv_type: KvType::F16,
+        kv_type,
         threads: noise.below(5),
     };
     let mut scheduler = Scheduler::new(Arc::clone(model), config);
@@ -115,13 +116,17 @@ fn schedule(model: &Arc<LoadedModel>, solo: &[String], noise: &mut Stream) {
 
 #[test]
 fn whatever_the_schedule_each_answer_is_that_of_the_request_alone() {
-    for (architecture, schedules) in [(Architecture::Transformer, 60), (Architecture::Gru, 10)] {
+    for (architecture, kv_type, schedules) in [
+        (Architecture::Transformer, KvType::F16, 50),
+        (Architecture::Transformer, KvType::Q8, 10),
+        (Architecture::Gru, KvType::F16, 10),
+    ] {
         let model = model(architecture, 1);
-        let solo: Vec<String> = (0..40).map(|n| alone(&model, request(n))).collect();
+        let solo: Vec<String> = (0..40).map(|n| alone(&model, request(n), kv_type)).collect();
         assert!(solo.iter().collect::<HashSet<_>>().len() > 20);
         let mut noise = Seed::new(3).stream();
         for _ in 0..schedules {
-            schedule(&model, &solo, &mut noise);
+            schedule(&model, &solo, kv_type, &mut noise);
         }
     }
 }
@@ -131,9 +136,10 @@ fn whatever_the_schedule_each_answer_is_that_of_the_request_alone() {
 #[ignore = "takes minutes; the test above draws seventy"]
 fn a_thousand_schedules_change_no_answer() {
     let model = model(Architecture::Transformer, 2);
-    let solo: Vec<String> = (0..40).map(|n| alone(&model, request(n))).collect();
+    let kv_type = KvType::F16;
+    let solo: Vec<String> = (0..40).map(|n| alone(&model, request(n), kv_type)).collect();
     let mut noise = Seed::new(4).stream();
-    (0..1000).for_each(|_| schedule(&model, &solo, &mut noise));
+    (0..1000).for_each(|_| schedule(&model, &solo, kv_type, &mut noise));
 }
 
 #[test]
@@ -166,7 +172,7 @@ fn what_prompts_have_in_common_is_computed_and_kept_once() {
 fn a_budget_that_is_too_small_makes_wait_and_never_fails() {
     let model = model(Architecture::Transformer, 1);
     let page = model.decoder.cache_of(KvType::F16).page_bytes();
-    let solo: Vec<String> = (0..12).map(|n| alone(&model, request(n))).collect();
+    let solo: Vec<String> = (0..12).map(|n| alone(&model, request(n), KvType::F16)).collect();
     for pages in [0, 1, 8, 20] {
         let config = SchedulerConfig { kv_budget: pages * page, ..SchedulerConfig::default() };
         let mut scheduler = Scheduler::new(Arc::clone(&model), config);
@@ -302,5 +308,5 @@ fn what_cannot_be_answered_fails_alone() {
             _ => {}
         }
     }
-    assert_eq!((failed, empty, text), (3, 1, alone(&model, request(2))));
+    assert_eq!((failed, empty, text), (3, 1, alone(&model, request(2), KvType::F16)));
 }

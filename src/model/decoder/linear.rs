@@ -16,7 +16,28 @@ pub(super) enum Source<'a> {
     /// In f32; halves are kept as halves where nothing is lost.
     Weights(&'a Weights),
     /// Blocks, kept as they are.
-    Gguf(&'a GgufFile, &'a TransformerConfig),
+    Gguf(&'a GgufFile, &'a TransformerConfig, &'a Told<'a>),
+}
+
+/// Who is told how much of a file's matrices is laid out, 0 to 1.
+pub(super) struct Told<'a> {
+    done: Cell<usize>,
+    total: usize,
+    tell: &'a dyn Fn(f32),
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(config: &TransformerConfig, tell: &'a dyn Fn(f32)) -> Self {
+        let tensors = config.tensors();
+        let matrices = tensors.iter().filter(|(_, shape)| shape.len() == 2);
+        let total = matrices.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        Self { done: Cell::new(0), total, tell }
+    }
+
+    fn add(&self, count: usize) {
+        self.done.set(self.done.get() + count);
+        (self.tell)(self.done.get() as f32 / self.total.max(1) as f32);
+    }
 }
 
 impl Source<'_> {
@@ -26,10 +47,10 @@ impl Source<'_> {
             Self::Weights(weights) => {
                 Ok(weights.get(name).map_or_else(Vec::new, |(_, values)| values.to_vec()))
             }
-            Self::Gguf(_, config) if !config.tensors().iter().any(|(known, _)| known == name) => {
+            Self::Gguf(_, config, _) if !config.tensors().iter().any(|(known, _)| known == name) => {
                 Ok(Vec::new())
             }
-            Self::Gguf(file, config) => {
+            Self::Gguf(file, config, _) => {
                 let blocks = file.blocks(config, name)?;
                 Ok(blocks.kind.dequantize(&blocks.data))
             }
@@ -42,8 +63,8 @@ impl Source<'_> {
             Self::Weights(weights) => {
                 Ok(weights.get(name).map(|(shape, values)| plain(shape[0], shape[1], values)))
             }
-            Self::Gguf(_, config) if !config.tensors().iter().any(|(known, _)| known == name) => Ok(None),
-            Self::Gguf(file, config) => {
+            Self::Gguf(_, config, _) if !config.tensors().iter().any(|(known, _)| known == name) => Ok(None),
+            Self::Gguf(file, config, told) => {
                 let blocks = file.blocks(config, name)?;
                 let finite = Cell::new(true);
                 let matrix = stored(blocks.kind, blocks.shape[0], blocks.shape[1], &blocks.data, &finite);
@@ -51,6 +72,7 @@ impl Source<'_> {
                     let reason = "a value is not finite";
                     return Err(Error::weights(file.name(), name, reason, "use another file"));
                 }
+                told.add(blocks.shape.iter().product());
                 Ok(Some(matrix))
             }
         }

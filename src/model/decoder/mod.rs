@@ -13,7 +13,7 @@ mod transformer;
 pub use adapted::LoadedAdapter;
 use cache::Shape;
 pub use cache::{KvCache, KvPage, KvType};
-use linear::{Linear, Source};
+use linear::{Linear, Source, Told};
 
 use super::gguf::GgufFile;
 use super::model_config::ModelConfig;
@@ -85,9 +85,15 @@ impl Decoder {
 
     /// Lays out the blocks of a GGUF file as they are. Fails when a tensor is missing or of another shape.
     pub fn from_gguf(file: &GgufFile) -> Result<Self> {
+        Self::from_gguf_and(file, &|_| {})
+    }
+
+    /// The same, and calls `tell` after each matrix with how much is done, 0 to 1.
+    pub fn from_gguf_and(file: &GgufFile, tell: &dyn Fn(f32)) -> Result<Self> {
         let config = file.config()?;
         file.check(&config)?;
-        Self::from_source(&ModelConfig::Transformer(config.clone()), &Source::Gguf(file, &config))
+        let told = Told::new(&config, tell);
+        Self::from_source(&ModelConfig::Transformer(config.clone()), &Source::Gguf(file, &config, &told))
     }
 
     fn from_source(config: &ModelConfig, source: &Source<'_>) -> Result<Self> {
@@ -320,21 +326,29 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_near_and_do_not_depend_on_chunks() {
+    fn narrower_caches_are_near_and_do_not_depend_on_chunks() {
         let tokens = tokens(3, 40);
         for decoder in decoders() {
-            let halves = |chunk: usize| {
-                let (mut cache, mut logits) = (decoder.cache_of(KvType::F16), Vec::new());
-                for tokens in tokens.chunks(chunk) {
-                    let row =
-                        Row { cache: &mut cache, tokens, logits: &mut logits, all: false, adapter: None };
-                    decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
-                }
-                logits
-            };
-            let (one, exact) = (halves(1), alone(&decoder, &tokens, 40));
-            assert_eq!(one, halves(40));
-            assert!(one.iter().zip(&exact).all(|(a, b)| (a - b).abs() < 0.02));
+            for (kind, most) in [(KvType::F16, 0.02), (KvType::Q8, 0.1)] {
+                let feed = |cache: &mut KvCache, tokens: &[u32], chunk: usize| {
+                    let mut logits = Vec::new();
+                    for tokens in tokens.chunks(chunk) {
+                        let row = Row { cache, tokens, logits: &mut logits, all: false, adapter: None };
+                        decoder.forward(&mut [row], &mut Scratch::default()).unwrap();
+                    }
+                    logits
+                };
+                let mut cache = decoder.cache_of(kind);
+                let (one, exact) = (feed(&mut cache, &tokens, 1), alone(&decoder, &tokens, 40));
+                assert_eq!(one, feed(&mut decoder.cache_of(kind), &tokens, 40));
+                assert!(one.iter().zip(&exact).all(|(a, b)| (a - b).abs() < most), "{kind:?}");
+                // A page goes through bytes unchanged.
+                let bytes = KvCache::page_to_bytes(&cache.full_page(0).unwrap());
+                assert_eq!(bytes.len(), cache.page_bytes());
+                let mut read = decoder.cache_of(kind);
+                assert!(read.adopt(&cache.page_from_bytes(&bytes).unwrap()));
+                assert_eq!(feed(&mut read, &tokens[16..], 7), one);
+            }
         }
     }
 

@@ -2,10 +2,10 @@
 
 use super::range;
 use crate::Common;
-use bevy_skald::model::{Decoder, KvCache, Row, Scratch};
+use bevy_skald::model::{Decoder, KvCache, KvType, Row, Scratch};
 use bevy_skald::seed::Seed;
 use bevy_skald::{Error, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Map, json};
 use std::path::PathBuf;
@@ -26,6 +26,27 @@ pub struct InferenceArgs {
     /// How many sequences are decoded at once.
     #[arg(long, value_name = "N,N..", value_delimiter = ',', default_values_t = [1, 8, 32])]
     batch: Vec<usize>,
+    /// How keys and values are stored.
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    kv: Kv,
+}
+
+/// [`KvType`], for the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kv {
+    F32,
+    F16,
+    Q8,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => Self::F32,
+            Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8,
+        }
+    }
 }
 
 pub fn run(args: &InferenceArgs, common: &Common) -> Result<()> {
@@ -62,7 +83,7 @@ fn measure(args: &InferenceArgs, decoder: &Decoder, seed: Seed) -> Result<serde_
     // Once to warm up.
     let mut seconds = 0.0;
     for _ in 0..2 {
-        let (mut cache, mut logits) = (decoder.cache(), Vec::new());
+        let (mut cache, mut logits) = (decoder.cache_of(args.kv.into()), Vec::new());
         let prompt = tokens(prefill);
         let begun = Instant::now();
         step(decoder, &mut [&mut cache], &[&prompt], &mut [&mut logits], &mut scratch)?;
@@ -71,7 +92,7 @@ fn measure(args: &InferenceArgs, decoder: &Decoder, seed: Seed) -> Result<serde_
     let mut decode = Map::new();
     let mut kv_bytes = 0;
     for &batch in &args.batch {
-        let mut caches: Vec<KvCache> = (0..batch).map(|_| decoder.cache()).collect();
+        let mut caches: Vec<KvCache> = (0..batch).map(|_| decoder.cache_of(args.kv.into())).collect();
         let mut logits = vec![Vec::new(); batch];
         let count = args.decode.min(decoder.context().saturating_sub(1)).max(1);
         let mut turn = |caches: &mut [KvCache], logits: &mut [Vec<f32>], next: &[u32]| {

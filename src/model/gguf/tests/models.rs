@@ -45,6 +45,17 @@ fn a_model_survives_a_round_trip() {
 }
 
 #[test]
+fn loading_says_how_far_it_is() {
+    let (config, weights) = saved("qwen3");
+    let told = std::cell::RefCell::new(Vec::new());
+    let file = converted(&config, &weights, Quantization::F16);
+    crate::model::Decoder::from_gguf_and(&file, &|done| told.borrow_mut().push(done)).unwrap();
+    let told = told.into_inner();
+    assert!(told.len() > 7 && told.is_sorted() && told[0] > 0.0, "{told:?}");
+    assert_eq!(told.last(), Some(&1.0));
+}
+
+#[test]
 fn a_llamas_queries_and_keys_are_stored_in_llama_cpps_order() {
     let (config, weights) = saved("llama");
     let file = converted(&config, &weights, Quantization::F32);
