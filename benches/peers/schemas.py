@@ -67,7 +67,7 @@ def main():
                        "--prompt", "The answer: ", "--schema", file.name, "--temperature", "1", "--top-p", "1", "--max-tokens", "400",
                        "--count", str(args.each)]
             run = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        lines = [json.loads(line) for line in run.stdout.split("\n") if line]
         answers = [line for line in lines if line.get("done")]
         if len(answers) != args.each:
             print(json.dumps({"schema": schema, "answers": len(answers), "error": run.stderr.strip()[-300:]}))
