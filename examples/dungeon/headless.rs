@@ -42,7 +42,10 @@ pub fn play(options: &Options) -> Result<(), String> {
         println!("{}", grid.0.to_text(game));
         let cells = match &solution.0 {
             Solution::Cells(cells) => {
-                format!("{} cells from {:?} to {:?}", cells.len(), cells.first(), cells.last())
+                let place = |cell: Option<&(usize, usize)>| {
+                    cell.map_or_else(|| "nowhere".to_owned(), |(x, y)| format!("column {x}, row {y}"))
+                };
+                format!("{} cells, from {} to {}", cells.len(), place(cells.first()), place(cells.last()))
             }
             Solution::Moves(moves) => moves.clone(),
         };

@@ -1,7 +1,7 @@
 //! Evaluating a model of levels: its levels beside those of people, of a Markov chain, and of `WaveFunctionCollapse`.
 
 use super::baseline::{Markov, Wfc};
-use super::check::replay;
+use super::check::{plain_search, replay};
 use super::game::TileGame;
 use super::generate::{Generate, GeneratedLevel, LevelRequest, off};
 use super::grid::Grid;
@@ -46,6 +46,8 @@ pub struct Evaluated {
 
 /// Pairs of levels that diversity is a mean over, at most.
 const PAIRS: usize = 4000;
+/// Moments of play that the plain search looks at, at most.
+const MOST_MOMENTS: usize = 400_000;
 /// Levels of each baseline.
 const BASELINE_LEVELS: usize = 100;
 /// Levels whose nearest training level is sought, at most.
@@ -91,8 +93,17 @@ pub fn evaluate(model: &Arc<LevelModel>, human: &[Level], options: &LevelEvaluat
         ..Report::default()
     };
     let grids: Vec<Grid> = levels.iter().map(|level| level.grid.clone()).collect();
-    let measure = Measure { game, train: &train, limits: options.limits, seed: options.seed };
+    let count = shape(game.scan, size.0, size.1).1;
+    let measure = Measure { game, train: &train, count, limits: options.limits, seed: options.seed };
     let mut own = measure.figures(&grids);
+    let searched: Vec<Option<bool>> =
+        grids.par_iter().map(|grid| plain_search(game, grid, MOST_MOMENTS)).collect();
+    let decided: Vec<bool> = searched.iter().flatten().copied().collect();
+    own.figures.insert("searched".into(), decided.len() as f64 / grids.len().max(1) as f64);
+    if !decided.is_empty() {
+        let finishable = decided.iter().filter(|yes| **yes).count() as f64 / decided.len() as f64;
+        own.figures.insert("searched_solvable".into(), finishable);
+    }
     let ms: Vec<f64> = levels.iter().map(|level| level.report.ms).collect();
     own.figures.insert("ms_median".into(), median(ms));
     let moves: Vec<f64> = levels.iter().map(|level| level.report.solution.length() as f64).collect();
@@ -112,7 +123,6 @@ pub fn evaluate(model: &Arc<LevelModel>, human: &[Level], options: &LevelEvaluat
     };
     let held: Vec<Grid> = held.into_iter().cloned().collect();
     beside("held out levels", held);
-    let count = shape(game.scan, size.0, size.1).1;
     let chain = Markov::new(game, &train);
     let many = BASELINE_LEVELS.min(options.levels.max(1));
     let seed = options.seed.derive("baselines");
@@ -144,10 +154,12 @@ pub fn evaluate(model: &Arc<LevelModel>, human: &[Level], options: &LevelEvaluat
 fn protocol(levels: usize, (w, h): (usize, usize)) -> String {
     format!(
         "{levels} levels of {w} x {h} from consecutive seeds. solvable: solved by the game's solver and replayed by a second \
-         implementation of its rules. tpkl_k: symmetrised tile-pattern KL divergence of all levels together against the \
+         implementation of its rules. searched_solvable: found finishable by that one's own breadth-first search, of those it \
+         decided within {MOST_MOMENTS} moments of play (searched: their share). tpkl_k: symmetrised tile-pattern KL divergence of all levels together against the \
          training levels together (Lucas and Volz 2019, epsilon 1e-5). novelty, diversity: edit distance over slices to \
-         the nearest training level, and mean pairwise (Horn et al. 2014; novelty over the first {COMPARED} levels, \
-         diversity over {PAIRS} pairs); of the training levels novelty is leave-one-out. longest_copied_run: mean over \
+         the nearest part of a training level that is as long, and mean pairwise (Horn et al. 2014; novelty over the first \
+         {COMPARED} levels, diversity over {PAIRS} pairs); the training levels are cut into parts of the same length, and \
+         parts of one level are not compared. longest_copied_run: mean over \
          levels of the longest run of slices found in one training level. linearity, leniency after Smith and Whitehead \
          2010. control_mae: each knob asked at the middles of five equal bands of its range, all others open; \
          control_within: the share within its band. Intervals: bootstrap over levels, 1,000 resamples."
@@ -162,6 +174,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 struct Measure<'a> {
     game: &'a TileGame,
     train: &'a [Grid],
+    /// Slices of a generated level.
+    count: usize,
     limits: Limits,
     seed: Seed,
 }
@@ -171,6 +185,8 @@ impl Measure<'_> {
     fn figures(&self, grids: &[Grid]) -> Measured {
         let mut numbering = Numbering::default();
         let train: Vec<Numbered> = self.train.iter().map(|grid| numbering.number(self.game, grid)).collect();
+        let parts: Vec<Numbered> =
+            train.iter().flat_map(|level| level.parts(self.count, self.count / 4)).collect();
         let own: Vec<Numbered> = grids.iter().map(|grid| numbering.number(self.game, grid)).collect();
         let rows: Vec<BTreeMap<String, f64>> = grids
             .par_iter()
@@ -191,7 +207,7 @@ impl Measure<'_> {
                     row.insert("copied_within".to_owned(), f64::from(u8::from(run <= most)));
                 }
                 if n < COMPARED {
-                    row.extend(novelty(numbered, &train).map(|value| ("novelty".to_owned(), value)));
+                    row.extend(novelty(numbered, &parts).map(|value| ("novelty".to_owned(), value)));
                 }
                 row
             })
@@ -209,13 +225,15 @@ impl Measure<'_> {
                 measured.figures.insert(format!("tpkl_{k}"), value);
             }
         }
-        if let Some(value) = self.diversity(&own) {
+        let apart: Vec<(usize, Numbered)> = own.into_iter().enumerate().collect();
+        if let Some(value) = self.diversity(&apart) {
             measured.figures.insert("diversity".into(), value);
         }
         measured
     }
 
-    fn diversity(&self, levels: &[Numbered]) -> Option<f64> {
+    /// The mean distance of two levels; of parts of one level (those with one number) none.
+    fn diversity(&self, levels: &[(usize, Numbered)]) -> Option<f64> {
         if levels.len() < 2 {
             return None;
         }
@@ -230,28 +248,29 @@ impl Measure<'_> {
             };
             (0..PAIRS).map(draw).collect()
         };
-        let sum: f64 = pairs
-            .par_iter()
-            .map(|(a, b)| distance(&levels[*a], &levels[*b]))
-            .collect::<Vec<_>>()
-            .iter()
-            .sum();
-        Some(sum / pairs.len() as f64)
+        let pairs: Vec<(usize, usize)> =
+            pairs.into_iter().filter(|(a, b)| levels[*a].0 != levels[*b].0).collect();
+        let between = |(a, b): &(usize, usize)| distance(&levels[*a].1, &levels[*b].1);
+        let sum: f64 = pairs.par_iter().map(between).collect::<Vec<_>>().iter().sum();
+        (!pairs.is_empty()).then(|| sum / pairs.len() as f64)
     }
 
     /// The training levels beside themselves.
     fn training(&self) -> BTreeMap<String, f64> {
         let mut numbering = Numbering::default();
         let train: Vec<Numbered> = self.train.iter().map(|grid| numbering.number(self.game, grid)).collect();
+        let cut = |stride: usize| -> Vec<(usize, Numbered)> {
+            let parts = |(n, level): (usize, &Numbered)| {
+                level.parts(self.count, stride).into_iter().map(move |part| (n, part)).collect::<Vec<_>>()
+            };
+            train.iter().enumerate().flat_map(parts).collect()
+        };
+        let (apart, all) = (cut(self.count), cut(self.count / 4));
         let few = train.len().min(COMPARED);
-        let alone: Vec<f64> = (0..few)
-            .into_par_iter()
-            .filter_map(|n| {
-                let others = train
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| *i != n)
-                    .map(|(_, other)| distance(&train[n], other));
+        let alone: Vec<f64> = apart[..apart.len().min(COMPARED)]
+            .par_iter()
+            .filter_map(|(n, part)| {
+                let others = all.iter().filter(|(i, _)| i != n).map(|(_, other)| distance(part, other));
                 others.min_by(f64::total_cmp)
             })
             .collect();
@@ -269,7 +288,7 @@ impl Measure<'_> {
             ("leniency".to_owned(), of(leniency)),
             ("novelty".to_owned(), mean(alone)),
         ]);
-        figures.extend(self.diversity(&train).map(|value| ("diversity".to_owned(), value)));
+        figures.extend(self.diversity(&apart).map(|value| ("diversity".to_owned(), value)));
         figures
     }
 }

@@ -173,6 +173,19 @@ pub enum Symmetries {
     All,
 }
 
+/// How an axis of a player's style turns a knob: an axis at 1 asks for `0.5 + weight / 2` of the knob's range of the levels that
+/// were learned (as a quantile), at 0.5 for its middle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taste {
+    /// The axis, 0 to 1, as in a style file's `axes`.
+    pub axis: String,
+    /// The knob.
+    pub knob: String,
+    /// How strongly; negative turns it the other way.
+    pub weight: f64,
+}
+
 /// A tile game. Unknown fields are refused with their line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +211,9 @@ pub struct TileGame {
     /// What a designer may ask for.
     #[serde(default)]
     pub knobs: Vec<Knob>,
+    /// How a player's style turns knobs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tastes: Vec<Taste>,
     /// Levels are cut into rooms of this many columns and rows before they are learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<(usize, usize)>,
@@ -318,6 +334,22 @@ impl TileGame {
                     "knobs",
                     format!("`{}` stands twice", knob.name),
                     "give each knob its own name",
+                );
+            }
+        }
+        for taste in &self.tastes {
+            if !self.knobs.iter().any(|knob| knob.name == taste.knob) {
+                return wrong(
+                    "tastes.knob",
+                    format!("`{}` is no knob", taste.knob),
+                    "name a knob of this game",
+                );
+            }
+            if !(taste.weight.is_finite() && taste.weight.abs() <= 10.0) {
+                return wrong(
+                    "tastes.weight",
+                    format!("{} is out of range", taste.weight),
+                    "choose -10 to 10",
                 );
             }
         }

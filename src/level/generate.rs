@@ -31,6 +31,10 @@ pub struct LevelRequest {
     pub from: Option<Grid>,
     /// The cells that are written anew, of [`Self::from`].
     pub open: BTreeSet<Cell>,
+    /// Whether it is to be a mirror image of itself, left and right; what the game allows a fixed number of may stand anywhere.
+    pub symmetric: bool,
+    /// A player's style, axes 0 to 1 ([`super::Taste`]s of the game turn its knobs). Knobs that are asked for stay as asked.
+    pub style: BTreeMap<String, f64>,
     /// Divides the logits: below 1 more usual, above 1 stranger.
     pub temperature: f32,
     /// The stream it draws from. The same model, request and seed give the same level.
@@ -47,6 +51,8 @@ impl Default for LevelRequest {
             theme: None,
             from: None,
             open: BTreeSet::new(),
+            symmetric: false,
+            style: BTreeMap::new(),
             temperature: 1.0,
             seed: Seed::new(0),
             limits: Limits { nodes: 200_000 },
@@ -99,6 +105,8 @@ pub enum LevelUpdate {
     Checking,
 }
 
+/// Levels that are written before one is mended.
+const UNMENDED: usize = 4;
 /// Levels that are written for a request with controls, at most.
 const MOST_CANDIDATES: usize = 10;
 
@@ -123,7 +131,12 @@ impl Generate {
     /// # Errors
     /// [`Error::Config`] for a size, knob or theme that the model cannot serve, [`Error::Unsatisfiable`] for a level whose
     /// kept part already breaks a rule.
-    pub fn new(model: Arc<LevelModel>, request: LevelRequest) -> Result<Self> {
+    pub fn new(model: Arc<LevelModel>, mut request: LevelRequest) -> Result<Self> {
+        model.turn_knobs(&request.style, &mut request.controls)?;
+        if request.symmetric && request.from.is_some() {
+            let reason = "a level that is there already cannot be asked to be symmetric";
+            return Err(Error::config("options", "--symmetric", reason, "leave out the level to begin with"));
+        }
         let asked = model.asked(&request.controls, request.theme.as_deref())?;
         if !(request.temperature.is_finite() && request.temperature > 0.0 && request.temperature <= 10.0) {
             let reason = format!("{} is out of range", request.temperature);
@@ -163,6 +176,7 @@ impl Generate {
             asked,
             controls: request.controls.clone(),
             temperature: request.temperature,
+            symmetric: request.symmetric,
             ..Plan::default()
         };
         let mut written = None;
@@ -222,7 +236,7 @@ impl Generate {
 
     /// How many levels it may write.
     fn most(&self) -> usize {
-        if self.request.controls.is_empty() { 6 } else { MOST_CANDIDATES }
+        if self.request.controls.is_empty() { UNMENDED + 4 } else { MOST_CANDIDATES }
     }
 
     fn assemble(&self, slices: &[Slice]) -> Grid {
@@ -247,6 +261,10 @@ impl Generate {
                 if let Verdict::Unsolvable(rule) = other {
                     self.last_rule = rule;
                 }
+                // A level that is right as it was written is better than one that was mended.
+                if self.request.from.is_none() && self.candidates < UNMENDED {
+                    return None;
+                }
                 let repaired = repair(game, &grid, &locked, quick, seed).ok()?;
                 mended = repaired.changes;
                 (repaired.grid, repaired.solution)
@@ -259,6 +277,17 @@ impl Generate {
             self.last_rule = "the level is not one it learned from".into();
             return None;
         }
+        // Easy jumps are not always among the game's own: what leaves is finished by these, too.
+        let solution = if self.request.from.is_none() && game.movement != self.model.game.movement {
+            let Verdict::Solved(solution) = solve(&self.model.game, &grid, limits).verdict else {
+                self.last_rule = FINISHABLE.into();
+                return None;
+            };
+            solution
+        } else {
+            solution
+        };
+        let game = &self.model.game;
         // Nothing leaves on one opinion.
         if !check::replay(game, &grid, &solution) {
             return None;
@@ -288,7 +317,11 @@ impl Generate {
                 return Ok(ControlFlow::Break(level));
             }
             let seed = self.request.seed.derive("write").derive_index(self.candidates as u64);
-            self.writer = Some(Writer::new(Arc::clone(&self.model), self.plan.clone(), seed)?);
+            let mut plan = self.plan.clone();
+            if self.request.from.is_none() {
+                plan.asked = self.model.in_style(&plan.asked, &mut seed.derive("style").stream());
+            }
+            self.writer = Some(Writer::new(Arc::clone(&self.model), plan, seed)?);
             self.candidates += 1;
             return Ok(ControlFlow::Continue(LevelUpdate::Checking));
         };

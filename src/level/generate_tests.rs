@@ -166,3 +166,67 @@ fn what_cannot_be_served_is_one_clear_error() {
     // One by one is a level too, if it can be finished at all: it cannot, for nobody stands in it.
     assert!(!error(LevelRequest { size: Some((1, 1)), ..LevelRequest::default() }).is_empty());
 }
+
+#[test]
+fn symmetric_levels_are_their_own_image_but_for_what_there_may_only_be_one_of() {
+    let model = hills();
+    for seed in 0..4 {
+        let request = LevelRequest {
+            size: Some((21, 8)),
+            symmetric: true,
+            seed: Seed::new(seed),
+            ..LevelRequest::default()
+        };
+        let level = write(&model, request).unwrap();
+        assert_eq!(level.grid, level.grid.mirrored());
+        assert!(replay(model.game(), &level.grid, &level.report.solution));
+    }
+    let from = Some(Grid::new(30, 8, 0).unwrap());
+    let request = LevelRequest { from, symmetric: true, ..LevelRequest::default() };
+    assert!(write(&model, request).unwrap_err().to_string().contains("--symmetric"));
+}
+
+#[test]
+fn a_style_turns_the_knobs_that_the_game_names() {
+    let mut game = platformer();
+    let knob = game.knobs[0].name.clone();
+    game.tastes = vec![Taste { axis: "fighter".into(), knob: knob.clone(), weight: 1.0 }];
+    let texts = ["------\n--E-E-\nXXXXXX\n", "------\n------\nXXXXXX\n", "------\nE-E-E-\nXXXXXX\n"];
+    let model = model(game, &texts.map(str::to_owned), (4, 6));
+    let asked = |value: f64| {
+        let mut controls = BTreeMap::new();
+        model.turn_knobs(&BTreeMap::from([("fighter".to_owned(), value)]), &mut controls).map(|()| controls)
+    };
+    let range = model.ranges().iter().find(|range| range.name == knob).unwrap();
+    let (low, high) = range.ends();
+    assert_eq!(asked(1.0).unwrap(), BTreeMap::from([(knob.clone(), high)]));
+    assert_eq!(asked(0.0).unwrap(), BTreeMap::from([(knob, low)]));
+    assert!(asked(1.5).unwrap_err().to_string().contains("0 to 1"));
+    let unknown = BTreeMap::from([("poet".to_owned(), 0.5)]);
+    let request = LevelRequest { style: unknown, ..LevelRequest::default() };
+    assert!(write(&model, request).unwrap_err().to_string().contains("no taste for `poet`"));
+}
+
+#[test]
+fn an_endless_level_goes_on_and_what_left_can_be_walked() {
+    let model = hills();
+    let request = LevelRequest { size: Some((30, 8)), seed: Seed::new(3), ..LevelRequest::default() };
+    let mut endless = Endless::new(Arc::clone(&model), &request).unwrap();
+    let mut columns: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..60 {
+        let more = endless.columns(4).unwrap();
+        assert_eq!(more.len(), 4);
+        columns.extend(more);
+    }
+    // A way leads through all of it: to its last column, on the ground or in the air.
+    let mut reach = super::reach::Reach::new(model.game(), 8).unwrap();
+    let bits = model.game().bits();
+    for column in &columns {
+        reach.push(&column.iter().map(|tile| bits[usize::from(*tile)]).collect::<Vec<_>>());
+        assert!(reach.alive());
+    }
+    let again = Endless::new(Arc::clone(&model), &request).unwrap().columns(24).unwrap();
+    assert_eq!(again, columns[..24]);
+    let rows = LevelRequest { size: Some((30, 9)), ..request };
+    assert!(Endless::new(model, &rows).err().unwrap().to_string().contains("9 rows"));
+}

@@ -4,7 +4,8 @@
 //!   and evolving game levels"), both ways averaged, on k x k windows.
 //! - `novelty`: the edit distance to the nearest training level; `diversity`: the mean pairwise one (as Horn et al. 2014,
 //!   "A comparative evaluation of procedural level generators in the Mario AI framework", compare levels), both over slices,
-//!   as shares of the longer level. Exact slices only are alike.
+//!   as shares of the longer level. Exact slices only are alike. Levels are compared with parts of training levels that are
+//!   as long: a difference in length alone is no novelty.
 //! - `longest_copied_run`: the longest run of slices that one training level has too (Snodgrass and Ontañón 2017 call the
 //!   like of it plagiarism).
 
@@ -56,6 +57,16 @@ pub fn tpkl(a: &Patterns, b: &Patterns) -> Option<f64> {
 /// A level as numbered slices, for distances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered(Vec<u32>);
+
+impl Numbered {
+    /// Its parts of so many slices, a new one every `stride`; itself, where it has no more.
+    pub fn parts(&self, count: usize, stride: usize) -> Vec<Self> {
+        if self.0.len() <= count {
+            return vec![self.clone()];
+        }
+        self.0.windows(count).step_by(stride.max(1)).map(|part| Self(part.to_vec())).collect()
+    }
+}
 
 /// Numbers slices: equal ones alike.
 #[derive(Default)]
@@ -140,6 +151,9 @@ mod tests {
         let (a, b) = (number("-X-XE-\nXXXXXX\n"), number("E-X-X-\nXXXXXX\n"));
         assert!((distance(&a, &b) - 2.0 / 6.0).abs() < 1e-12);
         assert_eq!(longest_copied_run(&a, std::slice::from_ref(&b)), 4);
+        assert_eq!(a.parts(4, 2).len(), 2);
+        assert_eq!(a.parts(6, 3), std::slice::from_ref(&a));
+        assert!(a.parts(4, 2).iter().all(|part| distance(&a, part) == 2.0 / 6.0));
         assert_eq!((novelty(&a, &[b, a.clone()]), novelty(&a, &[])), (Some(0.0), None));
     }
 }

@@ -7,6 +7,7 @@ mod arcs;
 mod baseline;
 mod check;
 mod difficulty;
+mod endless;
 mod ends;
 pub mod evaluate;
 mod formats;
@@ -40,9 +41,10 @@ pub use arcs::Arc;
 pub use baseline::{Markov, Wfc};
 pub use check::{plain_search, replay};
 pub use difficulty::{Attempt, Completion, DifficultyReport, fit};
+pub use endless::Endless;
 pub use ends::{Cell, Ends, Violation, counts, ends};
 pub use formats::{LevelFormat, levels_from};
-pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Tile, TileGame};
+pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Taste, Tile, TileGame};
 pub use generate::{
     Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate, measured, region, sound,
 };

@@ -9,6 +9,7 @@ use super::training::DOMAIN;
 use crate::decode::LoadedModel;
 use crate::error::{Error, Result};
 use crate::model::{Card, Checkpoint, Decoder};
+use crate::seed::Stream;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct LevelModel {
     pub(super) names: Vec<String>,
     pub(super) ranges: Vec<Range>,
     pub(super) themes: Vec<String>,
+    /// Bands that went together in the levels it learned from, by knob.
+    pub(super) styles: Vec<Vec<Option<usize>>>,
     /// The lengths of slices it learned.
     pub(super) across: Vec<usize>,
     /// The fewest, the middle and the most slices of its levels.
@@ -83,6 +86,7 @@ impl LevelModel {
         Ok(Self {
             names: game.knobs.iter().map(|knob| knob.name.clone()).collect(),
             themes: listed("theme").to_vec(),
+            styles: listed("styles").iter().filter_map(|text| style(text, game.knobs.len())).collect(),
             copies: hashes("copies"),
             known: hashes("levels"),
             eased: game.eased(),
@@ -130,6 +134,60 @@ impl LevelModel {
         }
     }
 
+    /// Turns knobs to a player's style: an axis at 0.5 leaves its knobs where they usually are.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an axis that no taste of the game names, or a value outside 0 to 1.
+    pub(super) fn turn_knobs(
+        &self,
+        style: &BTreeMap<String, f64>,
+        controls: &mut BTreeMap<String, f64>,
+    ) -> Result<()> {
+        let mut wanted: BTreeMap<&str, f64> = BTreeMap::new();
+        for (axis, value) in style {
+            if !(0.0..=1.0).contains(value) {
+                let reason = format!("`{axis}` = {value} is out of range");
+                return Err(Error::config("options", "--style", reason, "choose 0 to 1"));
+            }
+            let tastes: Vec<_> = self.game.tastes.iter().filter(|taste| taste.axis == *axis).collect();
+            if tastes.is_empty() {
+                let known: Vec<&str> = self.game.tastes.iter().map(|taste| taste.axis.as_str()).collect();
+                let reason = format!("the game has no taste for `{axis}`");
+                let remedy =
+                    if known.is_empty() { "write `tastes` into the game".into() } else { known.join(", ") };
+                return Err(Error::config("options", "--style", reason, remedy));
+            }
+            for taste in tastes {
+                *wanted.entry(&taste.knob).or_insert(0.5) += taste.weight * (value - 0.5);
+            }
+        }
+        for (knob, share) in wanted {
+            if let Some(range) = self.ranges.iter().find(|range| range.name == knob) {
+                controls.entry(knob.to_owned()).or_insert_with(|| range.quantile(share));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is asked, with what is not asked as it went together with it in one of the levels it learned from: so levels
+    /// differ from each other as those did.
+    pub(super) fn in_style(&self, asked: &Asked, noise: &mut Stream) -> Asked {
+        let fits = |style: &&Vec<Option<usize>>| {
+            let mut knobs = self.names.iter().zip(style.iter());
+            knobs.all(|(name, band)| asked.bands.get(name).is_none_or(|asked| Some(*asked) == *band))
+        };
+        let fitting: Vec<&Vec<Option<usize>>> = self.styles.iter().filter(fits).collect();
+        let mut all = asked.clone();
+        if let Some(style) = noise.pick(&fitting) {
+            for (name, band) in self.names.iter().zip(style.iter()) {
+                if let Some(band) = band {
+                    all.bands.entry(name.clone()).or_insert(*band);
+                }
+            }
+        }
+        all
+    }
+
     /// The band tokens of what is asked.
     ///
     /// # Errors
@@ -161,6 +219,17 @@ impl LevelModel {
         }
         Ok(asked)
     }
+}
+
+/// Bands as a card writes them.
+fn style(text: &str, knobs: usize) -> Option<Vec<Option<usize>>> {
+    let mut bands: Vec<Option<usize>> =
+        text.split(' ').map(|band| band.parse().ok().filter(|band| *band < BANDS)).collect();
+    // A knob that was added later had no bands.
+    (bands.len() <= knobs).then(|| {
+        bands.resize(knobs, None);
+        bands
+    })
 }
 
 /// A checkpoint with the knob `difficulty`: the share of players who would finish a level, 0 to 1.

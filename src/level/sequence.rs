@@ -50,6 +50,14 @@ impl Range {
         self.quantiles[1..self.quantiles.len() - 1].iter().filter(|quantile| value > **quantile).count()
     }
 
+    /// The value that this share of the levels is below, 0 to 1.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let at = share.clamp(0.0, 1.0) * (self.quantiles.len() - 1) as f64;
+        let (low, part) = (at as usize, at.fract());
+        let next = self.quantiles[(low + 1).min(self.quantiles.len() - 1)];
+        self.quantiles[low] + part * (next - self.quantiles[low])
+    }
+
     /// The least and the greatest value usually seen.
     pub fn ends(&self) -> (f64, f64) {
         (self.quantiles[0], self.quantiles[self.quantiles.len() - 1])
@@ -155,6 +163,7 @@ mod tests {
         let mut counts = [0; BANDS];
         (0..800).for_each(|v| counts[range.band(f64::from(v))] += 1);
         assert!(counts.iter().all(|n| (95..=105).contains(n)), "{counts:?}");
+        assert!((range.quantile(0.5) - 400.0).abs() < 2.0 && range.quantile(2.0) == range.ends().1);
         assert_eq!(Range::from_strings("x", &range.to_strings()).unwrap(), range);
         assert!(Range::from_strings("x", &["nan".into()]).is_err());
         assert_eq!(Range::of("none", Vec::new()).band(3.0), BANDS - 1);

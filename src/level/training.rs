@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Styles that a card keeps, at most.
+const MOST_STYLES: usize = 1024;
+
 /// The domain of a level model, in its card.
 pub const DOMAIN: &str = "level";
 
@@ -130,9 +133,11 @@ impl LevelTraining {
         let all: Vec<&Slice> = sliced.iter().flatten().collect();
         let pieces =
             Pieces::learn(&all, game.tiles.len(), self.data.merges, &specials(&across, &names, &themes));
-        let ranges = ranges(&game, &train, self.data.window);
+        let values = knob_values(&game, &train, self.data.window);
+        let ranges = ranges(&game, &values);
         let tokenizer = pieces.tokenizer(&game)?;
-        let card = card(&game, &train, &ranges, &across, &themes)?;
+        let mut card = card(&game, &train, &ranges, &across, &themes)?;
+        card.conditioning.insert("styles".into(), styles(&ranges, &values));
         let details = serde_json::json!({
             "levels": train.len() + held.len(), "solved": train.len() + held.len() - unsolved,
             "pieces": tokenizer.vocab_size(),
@@ -173,9 +178,9 @@ pub(super) fn split(levels: Vec<Known>, every: usize) -> Result<(Vec<Known>, Vec
     Ok((train, validation))
 }
 
-/// What each knob measures in the levels, and in windows of long ones.
-fn ranges(game: &TileGame, levels: &[Known], window: (usize, usize)) -> Vec<Range> {
-    let mut values: Vec<Vec<f64>> = vec![Vec::new(); game.knobs.len()];
+/// What each knob measures in the levels, and in windows of long ones: a row a window.
+fn knob_values(game: &TileGame, levels: &[Known], window: (usize, usize)) -> Vec<Vec<Option<f64>>> {
+    let mut rows = Vec::new();
     for level in levels {
         let whole = slices_of(game, &level.grid, &level.path);
         let length = ((window.0 + window.1) / 2).clamp(1, whole.len());
@@ -188,13 +193,26 @@ fn ranges(game: &TileGame, levels: &[Known], window: (usize, usize)) -> Vec<Rang
             let of_part =
                 level.solution.as_ref().map(|_| super::solve::Solution::Cells(vec![(0, 0); marked.count()]));
             let solution = if part { of_part.as_ref() } else { level.solution.as_ref() };
-            for (knob, values) in game.knobs.iter().zip(&mut values) {
-                values.extend(knob.measure(game, &grid, solution));
-            }
+            rows.push(game.knobs.iter().map(|knob| knob.measure(game, &grid, solution)).collect());
             from += (length / 4).max(1);
         }
     }
-    game.knobs.iter().zip(values).map(|(knob, values)| Range::of(&knob.name, values)).collect()
+    rows
+}
+
+fn ranges(game: &TileGame, values: &[Vec<Option<f64>>]) -> Vec<Range> {
+    let column = |k: usize| values.iter().filter_map(|row| row[k]).collect();
+    game.knobs.iter().enumerate().map(|(k, knob)| Range::of(&knob.name, column(k))).collect()
+}
+
+/// The bands that go together in the levels, a text a window: `3 0 - 7`.
+fn styles(ranges: &[Range], values: &[Vec<Option<f64>>]) -> Vec<String> {
+    let step = values.len().div_ceil(MOST_STYLES).max(1);
+    let band = |(range, value): (&Range, &Option<f64>)| {
+        value.map_or_else(|| "-".to_owned(), |value| range.band(value).to_string())
+    };
+    let style = |row: &Vec<Option<f64>>| ranges.iter().zip(row).map(band).collect::<Vec<_>>().join(" ");
+    values.iter().step_by(step).map(style).collect()
 }
 
 /// The card: the game, what can be asked, and hashes of what must not be copied.

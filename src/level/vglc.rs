@@ -86,6 +86,7 @@ pub fn game_from_json(name: &str, tiles: (&str, &str), jumps: Option<(&str, &str
         goal,
         counts: Vec::new(),
         knobs,
+        tastes: Vec::new(),
         room: None,
         symmetries: Symmetries::None,
         path_aware: true,

@@ -28,11 +28,16 @@ pub(super) struct Plan {
     pub before: Vec<Slice>,
     pub after: Vec<Slice>,
     pub gap: bool,
+    /// Whether the right half is to be the left one's image.
+    pub symmetric: bool,
     pub temperature: f32,
 }
 
 /// How much of the context is kept when it is full, in slices.
 const KEPT: usize = 24;
+
+/// How much more the temperature is for each failure at a slice.
+const FREER: f32 = 0.3;
 
 pub(super) struct Writer {
     model: Arc<LevelModel>,
@@ -60,6 +65,8 @@ pub(super) struct Writer {
     /// How often it went back, and may.
     pub back_outs: usize,
     allowed: usize,
+    /// Slices that are never taken back.
+    kept: usize,
     /// The last rule that failed.
     rule: &'static str,
 }
@@ -85,9 +92,9 @@ impl Writer {
             }
         }
         let temperature = if plan.temperature > 0.0 { plan.temperature } else { 1.0 };
-        let allowed = plan.count * 12 + 200;
+        let allowed = plan.count.saturating_mul(12).saturating_add(200);
         let mut writer = Self {
-            sampling: Sampling { temperature, top_p: 0.98, min_p: 0.04, ..Sampling::default() },
+            sampling: Sampling { temperature, top_p: 1.0, min_p: 0.005, ..Sampling::default() },
             noise: seed.stream(),
             cache: model.decoder().cache(),
             scratch: Scratch::default(),
@@ -104,6 +111,7 @@ impl Writer {
             farthest: 0,
             back_outs: 0,
             allowed,
+            kept: 0,
             rule: super::FINISHABLE,
             model,
             plan,
@@ -182,6 +190,16 @@ impl Writer {
         }
     }
 
+    /// From now on the first `count` slices are never taken back.
+    pub fn keep(&mut self, count: usize) {
+        self.kept = count;
+    }
+
+    /// It may go back so often from now on.
+    pub fn allow(&mut self, back_outs: usize) {
+        self.allowed = self.back_outs + back_outs;
+    }
+
     /// Writes a slice, or goes back.
     ///
     /// # Errors
@@ -213,7 +231,7 @@ impl Writer {
                 }
                 // The same slice again twice, then ever farther back.
                 let far = if self.failures < 3 { 0 } else { 1usize << (self.failures / 3).min(6) };
-                self.back(at.saturating_sub(far));
+                self.back(at.saturating_sub(far).max(self.kept));
                 Ok(Wrote::On)
             }
         }
@@ -238,6 +256,7 @@ impl Writer {
                             let lock = self.plan.locks.get(&(at, place + n));
                             lock.is_none_or(|tile| *tile == symbol & !ON_PATH)
                         }))
+                    && (!self.plan.symmetric || self.mirrors(&slice, piece, at))
                     && self.within(&slice, piece)
             };
             let candidates: Vec<(u32, &Piece)> = model
@@ -259,7 +278,11 @@ impl Writer {
                     self.logits[*id as usize] + nudge
                 })
                 .collect();
-            let Some((chosen, _)) = self.sampling.sample(&mut logits, &[], &mut self.noise) else {
+            // What failed is tried again with a freer hand: else a model that knows its levels well copies on and on.
+            let freer = 1.0 + FREER * self.failures.min(6) as f32;
+            let sampling =
+                Sampling { temperature: self.sampling.temperature * freer, ..self.sampling.clone() };
+            let Some((chosen, _)) = sampling.sample(&mut logits, &[], &mut self.noise) else {
                 self.undo(mark);
                 return Ok(Err("a tile that may stand there"));
             };
@@ -286,6 +309,25 @@ impl Writer {
         } else {
             self.pending.truncate(mark - self.cache.len());
         }
+    }
+
+    /// Whether a piece is the image of what stands on the other side. What there may only be so many of has no image, and
+    /// where it would have one anything may stand that is none of it.
+    fn mirrors(&self, slice: &[u8], piece: &Piece, at: usize) -> bool {
+        let few = |symbol: u8| {
+            let mut counts = self.model.game.counts.iter();
+            counts.any(|count| count.at_most != usize::MAX && self::counts(&self.model, count, symbol))
+        };
+        piece.symbols.iter().enumerate().all(|(n, symbol)| {
+            let place = slice.len() + n;
+            let image = if self.model.game.scan == Scan::Columns {
+                self.plan.count.checked_sub(at + 1).and_then(|image| self.slices.get(image)?.get(place))
+            } else {
+                let image = self.plan.across - 1 - place;
+                slice.get(image).or_else(|| piece.symbols.get(image.checked_sub(slice.len())?))
+            };
+            image.is_none_or(|image| symbol & !ON_PATH == image & !ON_PATH || few(*image) || few(*symbol))
+        })
     }
 
     /// Whether a piece keeps the game's highest counts.

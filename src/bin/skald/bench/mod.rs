@@ -5,6 +5,7 @@ mod crowd;
 #[cfg(feature = "bevy")]
 mod frame;
 mod inference;
+mod level;
 mod training;
 
 use crate::Common;
@@ -28,6 +29,8 @@ enum What {
     Frame(frame::FrameArgs),
     /// How fast a model reads and speaks: prefill, and decoding of one and of many sequences.
     Inference(inference::InferenceArgs),
+    /// How long a level takes, checked and with its solution, beside the baselines' levels, and columns of an endless one.
+    Level(level::LevelArgs),
     /// What a training step costs: forward, backward and update of a config's network on random tokens.
     Training(training::TrainingArgs),
 }
@@ -39,6 +42,7 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<()> {
         #[cfg(feature = "bevy")]
         What::Frame(args) => frame::run(args, common),
         What::Inference(args) => inference::run(args, common),
+        What::Level(args) => level::run(args, common),
         What::Training(args) => training::run(args, common),
     }
 }

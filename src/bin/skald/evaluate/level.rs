@@ -35,7 +35,18 @@ pub struct LevelArgs {
 }
 
 /// What must not get worse.
-const GATE: &[Gated] = &[];
+const GATE: &[Gated] = &[
+    ("solvable", true),
+    ("searched_solvable", true),
+    ("new_levels", true),
+    ("copied_within", true),
+    ("tpkl_2", false),
+    ("tpkl_3", false),
+    ("tpkl_4", false),
+    ("novelty", true),
+    ("diversity", true),
+    ("control_within_all", true),
+];
 
 pub fn evaluate(args: &LevelArgs, common: &Common) -> Result<Evaluated> {
     let model = Arc::new(LevelModel::load(&args.model)?);

@@ -45,6 +45,12 @@ pub struct GenerateLevelArgs {
     /// Columns that are written behind the end, of --from.
     #[arg(long = "continue", value_name = "N", requires = "from")]
     continue_by: Option<usize>,
+    /// Each level is a mirror image of itself, left and right.
+    #[arg(long, conflicts_with = "from")]
+    symmetric: bool,
+    /// A player's style: an axis of the game's `tastes`, 0 to 1, as often as wanted.
+    #[arg(long, value_name = "AXIS=VALUE")]
+    style: Vec<String>,
     /// Below 1 more usual, above 1 stranger.
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
@@ -58,12 +64,14 @@ pub struct GenerateLevelArgs {
 
 pub fn run(args: &GenerateLevelArgs, common: &Common) -> Result<()> {
     let model = Arc::new(LevelModel::load(&args.model)?);
-    let controls = controls(&args.control)?;
+    let (controls, style) = (pairs("--control", &args.control)?, pairs("--style", &args.style)?);
     let size = args.size.as_deref().map(size).transpose()?;
     let base = LevelRequest {
         size,
         controls,
         theme: args.theme.clone(),
+        symmetric: args.symmetric,
+        style,
         temperature: args.temperature,
         limits: Limits { nodes: args.nodes },
         ..LevelRequest::default()
@@ -138,18 +146,18 @@ fn wrong(option: &str, reason: String, remedy: &str) -> Error {
     Error::config("options", option, reason, remedy)
 }
 
-/// `knob=value`, each once.
-fn controls(texts: &[String]) -> Result<BTreeMap<String, f64>> {
+/// `name=value`, each once.
+fn pairs(option: &str, texts: &[String]) -> Result<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for text in texts {
         let pair = text
             .split_once('=')
             .and_then(|(knob, value)| Some((knob.trim(), value.trim().parse::<f64>().ok()?)));
         let Some((knob, value)) = pair else {
-            return Err(wrong("--control", format!("`{text}` is no knob and number"), "write knob=0.5"));
+            return Err(wrong(option, format!("`{text}` is no name and number"), "write name=0.5"));
         };
         if all.insert(knob.to_owned(), value).is_some() {
-            return Err(wrong("--control", format!("`{knob}` is asked twice"), "ask each knob once"));
+            return Err(wrong(option, format!("`{knob}` is asked twice"), "ask each once"));
         }
     }
     Ok(all)
