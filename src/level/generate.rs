@@ -108,7 +108,7 @@ pub enum LevelUpdate {
 /// Levels that are written before one is mended.
 const UNMENDED: usize = 4;
 /// Levels that are written for a request with controls, at most.
-const MOST_CANDIDATES: usize = 10;
+const MOST_CANDIDATES: usize = 20;
 
 /// Writes one level.
 pub struct Generate {
@@ -270,16 +270,11 @@ impl Generate {
                 (repaired.grid, repaired.solution)
             }
         };
-        let steered = shaping::steer(&self.model, game, grid, solution, &self.request, &locked, seed);
-        let (grid, solution) = steered;
-        // A level that was learned from is no new level.
-        if self.request.from.is_none() && self.model.known.contains(&image_hash(&grid)) {
-            self.last_rule = "the level is not one it learned from".into();
-            return None;
-        }
         // Easy jumps are not always among the game's own: what leaves is finished by these, too.
-        let solution = if self.request.from.is_none() && game.movement != self.model.game.movement {
-            let Verdict::Solved(solution) = solve(&self.model.game, &grid, limits).verdict else {
+        let eased = game.movement != self.model.game.movement;
+        let game = &self.model.game;
+        let solution = if eased {
+            let Verdict::Solved(solution) = solve(game, &grid, limits).verdict else {
                 self.last_rule = FINISHABLE.into();
                 return None;
             };
@@ -287,7 +282,13 @@ impl Generate {
         } else {
             solution
         };
-        let game = &self.model.game;
+        let steered = shaping::steer(&self.model, game, grid, solution, &self.request, &locked, seed);
+        let (grid, solution) = steered;
+        // A level that was learned from is no new level.
+        if self.request.from.is_none() && self.model.known.contains(&image_hash(&grid)) {
+            self.last_rule = "the level is not one it learned from".into();
+            return None;
+        }
         // Nothing leaves on one opinion.
         if !check::replay(game, &grid, &solution) {
             return None;
