@@ -37,7 +37,8 @@ pub mod prelude {
         Npc, NpcAdapter, Persona, Place, Player, Say, SentenceFinished, SpeakWith, Speaker,
     };
     pub use crate::level::{
-        GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelRequest, LevelSolution, TileGrid,
+        ColumnsCame, GenerateLevel, LevelFailed, LevelFinished, LevelGrew, LevelRequest, LevelSolution,
+        MoreColumns, TileGrid,
     };
     pub use crate::runtime::{
         DialogueStats, Execution, ModelAsset, ModelDirectoryAppExt, PauseTraining, ResumeTraining,

@@ -8,6 +8,8 @@ mod baseline;
 mod check;
 mod difficulty;
 mod endless;
+#[cfg(feature = "bevy")]
+mod endless_plugin;
 mod ends;
 pub mod evaluate;
 mod formats;
@@ -42,6 +44,8 @@ pub use baseline::{Markov, Wfc};
 pub use check::{plain_search, replay};
 pub use difficulty::{Attempt, Completion, DifficultyReport, fit};
 pub use endless::Endless;
+#[cfg(feature = "bevy")]
+pub use endless_plugin::{ColumnsCame, MoreColumns};
 pub use ends::{Cell, Ends, Violation, counts, ends};
 pub use formats::{LevelFormat, levels_from};
 pub use game::{Affordance, Count, Goal, Movement, Scan, Start, Symmetries, Taste, Tile, TileGame};

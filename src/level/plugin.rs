@@ -5,10 +5,12 @@
 //! | [`LevelGrew`] | nobody (an endless runner shows columns as they come); at most one a frame and level |
 //! | [`LevelFinished`] | whoever builds the level; the entity has [`TileGrid`] and [`LevelSolution`] then |
 //! | [`LevelFailed`] | whoever asked: with another seed, or less |
+//! | [`super::ColumnsCame`] | whoever asked for [`super::MoreColumns`] of a level without an end |
 //!
 //! Each is an `EntityEvent` on the entity and a `Message`. Every [`GenerateLevel`] ends in one [`LevelFinished`] or
 //! [`LevelFailed`], unless the entity is despawned or asked again first, which cancels it. Not here: drawing tiles.
 
+use super::endless_plugin::{self, ColumnsCame, EndlessLevels};
 use super::generate::{Generate, GeneratedLevel, LevelReport, LevelRequest, LevelUpdate};
 use super::grid::Grid;
 use super::model::LevelModel;
@@ -82,6 +84,11 @@ pub struct LevelPlugin;
 impl Plugin for LevelPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Levels>()
+            .init_resource::<EndlessLevels>()
+            .add_message::<ColumnsCame>()
+            .add_observer(endless_plugin::ask)
+            .add_systems(PreUpdate, endless_plugin::receive.in_set(SkaldSystems::Receive))
+            .add_systems(PostUpdate, endless_plugin::dispatch.in_set(SkaldSystems::Dispatch))
             .add_message::<LevelGrew>()
             .add_message::<LevelFinished>()
             .add_message::<LevelFailed>()
@@ -143,11 +150,32 @@ fn begin_level(asked: On<GenerateLevel>, mut levels: ResMut<Levels>) {
     levels.waiting.push((asked.entity, asked.model.clone(), asked.request.clone()));
 }
 
-fn fail(commands: &mut Commands, entity: Entity, error: Error) {
+pub(super) fn fail(commands: &mut Commands, entity: Entity, error: Error) {
     warn!("the level for {entity} cannot be had: {error}");
     let failed = LevelFailed { entity, error: Arc::new(error) };
     commands.trigger(failed.clone());
     commands.write_message(failed);
+}
+
+/// A model that is there; `None` while it is being loaded.
+pub(super) fn loaded(
+    handle: &Handle<ModelAsset>,
+    assets: &Assets<ModelAsset>,
+    server: &AssetServer,
+) -> Result<Option<Arc<LoadedModel>>, Error> {
+    if let Some(asset) = assets.get(handle) {
+        return Ok(Some(Arc::clone(&asset.model)));
+    }
+    let no_model = |reason: String| Error::NoModel {
+        model: handle.path().map_or_else(|| "model".to_owned(), ToString::to_string),
+        reason,
+        remedy: "give the checkpoint's skald.ron among the app's assets".into(),
+    };
+    match server.get_load_state(handle) {
+        Some(LoadState::Failed(error)) => Err(no_model(error.to_string())),
+        Some(LoadState::NotLoaded) | None => Err(no_model("the model is not being loaded".into())),
+        _ => Ok(None),
+    }
 }
 
 fn dispatch_levels(
@@ -162,24 +190,19 @@ fn dispatch_levels(
         if !entities.contains(entity) {
             continue;
         }
-        let Some(asset) = assets.get(&handle) else {
-            let name = handle.path().map_or_else(|| "model".to_owned(), ToString::to_string);
-            let no_model = |reason: String| Error::NoModel {
-                model: name.clone(),
-                reason,
-                remedy: "give the checkpoint's skald.ron among the app's assets".into(),
-            };
-            match server.get_load_state(&handle) {
-                Some(LoadState::Failed(error)) => fail(&mut commands, entity, no_model(error.to_string())),
-                Some(LoadState::NotLoaded) | None => {
-                    fail(&mut commands, entity, no_model("the model is not being loaded".into()));
-                }
-                _ => levels.waiting.push((entity, handle, request)),
+        let loaded = match loaded(&handle, &assets, &server) {
+            Ok(Some(loaded)) => loaded,
+            Ok(None) => {
+                levels.waiting.push((entity, handle, request));
+                continue;
             }
-            continue;
+            Err(error) => {
+                fail(&mut commands, entity, error);
+                continue;
+            }
         };
-        let model = levels.models.get(&asset.model.generation).cloned();
-        let job = Write::New(Arc::clone(&asset.model), model, Box::new(request));
+        let model = levels.models.get(&loaded.generation).cloned();
+        let job = Write::New(loaded, model, Box::new(request));
         let handle = worker.spawn(Lane::Level, format!("a level for {entity}"), job);
         levels.running.push((entity, handle));
     }

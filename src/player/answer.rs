@@ -1,6 +1,7 @@
 //! [`Task`]: what a player model is asked, and what the right answer was.
 
 use super::histories::{Histories, History};
+use super::source::Split;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +12,7 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Task {
-    /// What comes next. The last event of each player is left for the test and the one before for validation (leave one
-    /// out), where a player has three or more.
+    /// What comes next.
     Next {
         /// How many players are validated on, the first ones; 0: all.
         #[serde(default)]
@@ -20,6 +20,9 @@ pub enum Task {
         /// How much the other tokens of an event count (what it is about counts 1).
         #[serde(default = "other")]
         other_weight: f32,
+        /// What is left for validation and test.
+        #[serde(default)]
+        split: Split,
     },
     /// Whether a player leaves, and what comes next beside. Fold 0 of the players (or a fifth of them) is left for the test,
     /// an eighth of the others for validation.
@@ -53,7 +56,10 @@ impl Task {
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let days = |value: f64| value > 0.0 && value <= 3650.0;
         let rules = match *self {
-            Self::Next { other_weight, .. } => vec![("task.other_weight", share(other_weight), "0 to 1")],
+            Self::Next { other_weight, split, .. } => vec![
+                ("task.other_weight", share(other_weight), "0 to 1"),
+                ("task.split", split.holds(), "0 < learned < test < 1"),
+            ],
             Self::Churn(churn) => vec![
                 ("task.observe_days", days(churn.observe_days), "above 0, at most 3650"),
                 ("task.outcome_days", days(churn.outcome_days), "above 0, at most 3650"),

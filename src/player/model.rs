@@ -201,6 +201,16 @@ impl PlayerModel {
 }
 
 impl PlayerState {
+    /// What it has read, as tokens.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// A copy of what the network remembers; the pages are shared.
+    pub(super) fn cache(&self) -> KvCache {
+        self.cache.clone()
+    }
+
     /// How many events it has read.
     pub fn events(&self) -> u64 {
         self.events

@@ -3,7 +3,7 @@
 use super::baselines::{Baseline, Guessing, Markov, Neighbours, Popularity};
 use super::histories::Histories;
 use super::model::PlayerModel;
-use super::source::leave_one_out;
+use super::source::Split;
 use super::vocabulary::UNKNOWN;
 use crate::error::{Error, Result};
 use crate::evaluation::{Measured, Rank, Report};
@@ -12,7 +12,7 @@ use crate::seed::Seed;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
-/// How a next-event model is measured. Always leave one out: a player's last event is to be found from all before it.
+/// How a next-event model is measured: a held-out event of each player is to be found from all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Among all subjects, ties at their expected rank.
@@ -26,22 +26,34 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Full { masked: true } => {
-                "leave one out: the last event of each player with three or more, ranked among all subjects, those of \
-                 their history left out, ties at their expected rank; 95 % bootstrap over players"
+    fn describe(self, split: Split, held: Held) -> String {
+        let event = match (held, split) {
+            (Held::Test, split) => split.describe(),
+            (Held::Validation, Split::LeaveOneOut) => {
+                "validation: the last event but one of each player with three or more".into()
             }
-            Self::Full { masked: false } => {
-                "leave one out: the last event of each player with three or more, ranked among all subjects, ties at \
-                 their expected rank; 95 % bootstrap over players"
-            }
+            (Held::Validation, _) => "validation: each player's first event after what was learned".into(),
+        };
+        let how = match self {
+            Self::Full { masked: true } => "ranked among all subjects, those of their history left out",
+            Self::Full { masked: false } => "ranked among all subjects",
             Self::Sampled100 => {
-                "leave one out, sampled 100: the last event of each player with three or more (10,000 drawn of more), ranked among 100 subjects drawn uniformly with replacement from those not in the training part, ties at \
-                 their expected rank; 95 % bootstrap over players"
+                "of more than 10,000 players 10,000 drawn, ranked among 100 subjects drawn uniformly with replacement from \
+                 those not in the training part"
             }
-        }
+        };
+        format!("{event}, {how}, ties at their expected rank; 95 % bootstrap over players")
     }
+}
+
+/// On which held-out events a model is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// Those that nothing was chosen by.
+    #[default]
+    Test,
+    /// Those that settings are chosen by.
+    Validation,
 }
 
 /// Ranks at which figures are taken.
@@ -62,7 +74,7 @@ struct Case {
     against: Vec<u32>,
 }
 
-/// Ranks a next-event model on the last events of histories, beside popularity, a Markov chain and sequence-kNN, and
+/// Ranks a next-event model on held-out events of histories (of the split it was trained with), beside popularity, a Markov chain and sequence-kNN, and
 /// beside itself given somebody else's history (which should fall to popularity) and guessing (a hit in the first ten of
 /// 10 / subjects); if those do better, something has leaked.
 ///
@@ -72,9 +84,12 @@ pub fn evaluate_next(
     model: &PlayerModel,
     histories: &Histories,
     protocol: Protocol,
+    held: Held,
     seed: Seed,
     threads: usize,
 ) -> Result<Report> {
+    let split = Split::of(model.task());
+    let cuts = split.cuts(histories);
     let subjects = model.vocabulary().subjects();
     let count = subjects.len();
     let table = model.vocabulary().table(histories);
@@ -83,16 +98,17 @@ pub fn evaluate_next(
     let (mut training, mut cases) = (Vec::new(), Vec::new());
     let draws = seed.derive("draws");
     for (at, history) in histories.players.iter().enumerate() {
-        let (learned, held) = leave_one_out(history);
+        let parts = split.parts(history, cuts);
         let about = |end: usize| -> Vec<u32> {
             let tokens =
                 history.events[..end].iter().filter_map(|e| Some(table.subjects[e.subject? as usize]));
             tokens.filter_map(number).collect()
         };
-        let mine = about(learned);
-        let last = history.events.len().saturating_sub(1);
-        let target = history.events[last..].iter().find_map(|e| Some(table.subjects[e.subject? as usize]));
-        if let Some(target) = target.and_then(number).filter(|_| held) {
+        let mine = about(parts.learned);
+        let last = if held == Held::Test { parts.test } else { parts.validation };
+        let target =
+            last.and_then(|last| Some((last, table.subjects[history.events[last].subject? as usize])));
+        if let Some((last, target)) = target.and_then(|(last, token)| Some((last, number(token)?))) {
             let (mut tokens, _) = model.vocabulary().history(&history.events[..last], &table);
             let context = model.decoder().context();
             tokens.drain(..tokens.len().saturating_sub(context));
@@ -123,7 +139,7 @@ pub fn evaluate_next(
     if cases.is_empty() {
         return Err(Error::Data {
             source_name: "the recordings".into(),
-            reason: "no player has three events about something that the model knows".into(),
+            reason: "no player has a held-out event about something that the model knows".into(),
             remedy: "record more, or evaluate the model on the data it was made for".into(),
         });
     }
@@ -131,24 +147,21 @@ pub fn evaluate_next(
         .num_threads(threads)
         .build()
         .map_err(|e| Error::backend("starting threads", e))?;
-    pool.install(|| measure(model, &training, &cases, protocol, histories, seed))
+    let name = protocol.describe(split, held);
+    pool.install(|| measure(model, &training, &cases, (protocol, name), histories, seed))
 }
 
 fn measure(
     model: &PlayerModel,
     training: &[Vec<u32>],
     cases: &[Case],
-    protocol: Protocol,
+    (protocol, name): (Protocol, String),
     histories: &Histories,
     seed: Seed,
 ) -> Result<Report> {
     let count = model.vocabulary().subjects().len();
-    let mut report = Report {
-        protocol: protocol.describe().split_whitespace().collect::<Vec<_>>().join(" "),
-        data_hash: histories.hash.clone(),
-        n: cases.len(),
-        ..Report::default()
-    };
+    let mut report =
+        Report { protocol: name, data_hash: histories.hash.clone(), n: cases.len(), ..Report::default() };
     let popularity = Popularity::new(training, count);
     let own: Vec<&[u32]> = cases.iter().map(|case| case.tokens.as_slice()).collect();
     let ranked = by_model(model, &own, cases, protocol)?;

@@ -1,10 +1,11 @@
 //! Training samples: histories as token sequences, and which of their tokens count.
 
-use super::answer::{ChurnTask, Watched, end_of};
+use super::answer::{ChurnTask, Task, Watched, end_of};
 use super::histories::{Histories, History};
 use super::vocabulary::{BOS, EventVocabulary, Table};
 use crate::seed::Stream;
 use crate::training::{Sample, SampleSource};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A sequence whose tokens count by these weights.
@@ -49,11 +50,84 @@ impl SampleSource for Sequences {
     }
 }
 
-/// How many events of a history are learned, validated on and tested on: all but the last two, the last but one, the last.
-/// Whoever has fewer than three is learned from only.
-pub(super) fn leave_one_out(history: &History) -> (usize, bool) {
-    let count = history.events.len();
-    if count < 3 { (count, false) } else { (count - 2, true) }
+/// What of each history is learned, validated on and tested on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Split {
+    /// All but the last two, the last but one, the last. Whoever has fewer than three is learned from only.
+    #[default]
+    LeaveOneOut,
+    /// By the clock, the same for all players: what happened before this share of all events is learned; each player's first
+    /// event after it validates, the first after the share of the test tests (Meng et al. 2020, "Exploring data splitting
+    /// strategies for the evaluation of recommendation models"). Nothing is learned from what came later for anybody.
+    ByTime {
+        /// Up to here events are learned.
+        learned: f64,
+        /// From here on events test.
+        test: f64,
+    },
+}
+
+/// Of one history: how many events are learned, and which event validates and which one tests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Parts {
+    pub(super) learned: usize,
+    pub(super) validation: Option<usize>,
+    pub(super) test: Option<usize>,
+}
+
+impl Split {
+    /// That of a trained model's task.
+    pub(super) fn of(task: &str) -> Self {
+        match ron::from_str(task) {
+            Ok(Task::Next { split, .. }) => split,
+            _ => Self::LeaveOneOut,
+        }
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        match self {
+            Self::LeaveOneOut => true,
+            Self::ByTime { learned, test } => 0.0 < *learned && learned < test && *test < 1.0,
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::LeaveOneOut => "leave one out: the last event of each player with three or more".into(),
+            Self::ByTime { learned, test } => format!(
+                "global time: each player's first event after {test} of all events, the model having learned of what came before \
+                 {learned} of all events only"
+            ),
+        }
+    }
+
+    /// When learning ends and the test begins, in milliseconds.
+    pub(super) fn cuts(&self, histories: &Histories) -> [i64; 2] {
+        let Self::ByTime { learned, test } = self else { return [i64::MAX; 2] };
+        let events = histories.players.iter().flat_map(|history| &history.events);
+        let mut times: Vec<i64> = events.map(|event| event.at_ms).collect();
+        times.sort_unstable();
+        [learned, test]
+            .map(|share| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn parts(&self, history: &History, [learned, test]: [i64; 2]) -> Parts {
+        let count = history.events.len();
+        match self {
+            Self::LeaveOneOut if count < 3 => Parts { learned: count, validation: None, test: None },
+            Self::LeaveOneOut => {
+                Parts { learned: count - 2, validation: Some(count - 2), test: Some(count - 1) }
+            }
+            Self::ByTime { .. } => {
+                let before = |cut: i64| history.events.iter().take_while(|event| event.at_ms < cut).count();
+                let (first, second) = (before(learned), before(test));
+                // Of whom nothing was learned nothing can be told.
+                let held = |at: usize, most: usize| (first > 0 && at < most).then_some(at);
+                Parts { learned: first, validation: held(first, second), test: held(second, count) }
+            }
+        }
+    }
 }
 
 /// The next-event samples: those to learn, and those to validate on.
@@ -63,7 +137,9 @@ pub(super) fn next_samples(
     sequence: usize,
     validation_players: usize,
     other_weight: f32,
+    split: Split,
 ) -> (Sequences, Sequences) {
+    let cuts = split.cuts(histories);
     let table = vocabulary.table(histories);
     let subjects = vocabulary.subjects();
     let any_subject = !subjects.is_empty();
@@ -71,8 +147,8 @@ pub(super) fn next_samples(
     let most = if validation_players == 0 { usize::MAX } else { validation_players };
     for history in &histories.players {
         let player: Arc<str> = history.player.as_str().into();
-        let (learned, held) = leave_one_out(history);
-        let (tokens, ends) = vocabulary.history(&history.events[..learned + usize::from(held)], &table);
+        let Parts { learned, validation: held, .. } = split.parts(history, cuts);
+        let (tokens, ends) = vocabulary.history(&history.events[..held.map_or(learned, |at| at + 1)], &table);
         // Without subjects, every token is what an event is.
         let weight = |id: &u32| if !any_subject || subjects.contains(id) { 1.0 } else { other_weight };
         let end = learned.checked_sub(1).map_or(1, |last| ends[last]);
@@ -81,14 +157,12 @@ pub(super) fn next_samples(
             loss.iter_mut().take(1).for_each(|weight| *weight = 0.0);
             train.push(Weighted { player: Arc::clone(&player), ids: window.to_vec(), loss });
         }
-        if held && validation.len() < most {
+        if held.is_some() && validation.len() < most {
             let start = tokens.len().saturating_sub(sequence + 1);
             let (ids, from) =
                 (tokens[start..].to_vec(), ends[learned.saturating_sub(1)].saturating_sub(start));
-            // Of the held-out event, what it is about.
-            let counts = |(at, id): (usize, &u32)| {
-                f32::from(u8::from(at >= from && at > 0 && (!any_subject || subjects.contains(id))))
-            };
+            // Of the held-out event, as in training.
+            let counts = |(at, id): (usize, &u32)| if at >= from && at > 0 { weight(id) } else { 0.0 };
             let loss = ids.iter().enumerate().map(counts).collect();
             validation.push(Weighted { player, ids, loss });
         }
@@ -227,7 +301,9 @@ mod tests {
         let (_dir, path) = store(rows);
         let view = EventView::default();
         let histories = Histories::read(&[path], &view).unwrap();
-        let learned: Vec<usize> = histories.players.iter().map(|history| leave_one_out(history).0).collect();
+        let split = Split::LeaveOneOut;
+        let learned: Vec<usize> =
+            histories.players.iter().map(|history| split.parts(history, [0; 2]).learned).collect();
         let vocabulary = EventVocabulary::of(&histories, &view, &learned, true).unwrap();
         (histories, vocabulary)
     }
@@ -235,7 +311,7 @@ mod tests {
     #[test]
     fn the_last_two_events_are_never_learned() {
         let (histories, vocabulary) = of("a T v 1\na T w 2\na T x 3\na T y 4\nb T z 1\nb T w 2\n");
-        let (train, validation) = next_samples(&histories, &vocabulary, 16, 0, 0.2);
+        let (train, validation) = next_samples(&histories, &vocabulary, 16, 0, 0.2, Split::LeaveOneOut);
         let name = |id: &u32| vocabulary.subject_name(*id).unwrap_or_default();
         let learned: Vec<Vec<String>> =
             train.0.iter().map(|s| s.ids[1..].iter().map(name).collect()).collect();
@@ -248,6 +324,31 @@ mod tests {
         );
         assert!(
             train.0.iter().all(|sample| sample.loss[0] == 0.0 && sample.loss[1..].iter().all(|w| *w == 1.0))
+        );
+    }
+
+    #[test]
+    fn by_the_clock_nothing_is_learned_of_what_came_later_for_anybody() {
+        let rows =
+            "a T v 1\na T w 2\na T x 6\na T y 9\nb T z 3\nb T w 4\nc T v 5\nc T w 7\nd T v 8\nd T w 10\n";
+        let (histories, vocabulary) = of(rows);
+        let split = Split::ByTime { learned: 0.5, test: 0.8 };
+        let cuts = split.cuts(&histories);
+        let parts: Vec<(usize, Option<usize>, Option<usize>)> = histories
+            .players
+            .iter()
+            .map(|history| split.parts(history, cuts))
+            .map(|parts| (parts.learned, parts.validation, parts.test))
+            .collect();
+        // b did nothing later, of d nothing was learned.
+        assert_eq!(parts, [(2, Some(2), Some(3)), (2, None, None), (1, Some(1), None), (0, None, None)]);
+        let (train, validation) = next_samples(&histories, &vocabulary, 16, 0, 0.2, split);
+        let last = |samples: &Sequences| -> Vec<String> {
+            samples.0.iter().map(|s| vocabulary.subject_name(*s.ids.last().unwrap()).unwrap()).collect()
+        };
+        assert_eq!(
+            (last(&train), last(&validation)),
+            (vec!["w".into(), "w".into(), "v".into()], vec!["x".into(), "w".into()])
         );
     }
 

@@ -3,7 +3,7 @@
 use super::answer::{ChurnPart, Task, churn_parts};
 use super::events::EventView;
 use super::histories::{Histories, History};
-use super::source::{ChurnSamples, leave_one_out, next_samples};
+use super::source::{ChurnSamples, Split, next_samples};
 use super::together::embeddings;
 use super::vocabulary::EventVocabulary;
 use crate::error::{Error, Result};
@@ -75,8 +75,10 @@ impl PlayerTraining {
     pub fn prepare(self, data: &[PathBuf]) -> Result<RunSetup> {
         let histories = Arc::new(Histories::read(data, &self.events)?);
         let parts = churn_parts(&histories);
+        let split = if let Task::Next { split, .. } = self.task { split } else { Split::LeaveOneOut };
+        let cuts = split.cuts(&histories);
         let count = |(history, part): (&History, &ChurnPart)| match self.task {
-            Task::Next { .. } => leave_one_out(history).0,
+            Task::Next { .. } => split.parts(history, cuts).learned,
             Task::Churn(_) if *part == ChurnPart::Train => history.events.len(),
             Task::Churn(_) => 0,
         };
@@ -86,9 +88,9 @@ impl PlayerTraining {
         let vocabulary = Arc::new(EventVocabulary::of(&histories, &self.events, &learned, all)?);
         let sequence = self.training.sequence;
         let (sets, split) = match self.task {
-            Task::Next { validation_players, other_weight } => {
+            Task::Next { validation_players, other_weight, split } => {
                 let (train, validation) =
-                    next_samples(&histories, &vocabulary, sequence, validation_players, other_weight);
+                    next_samples(&histories, &vocabulary, sequence, validation_players, other_weight, split);
                 (DataSets { train: Box::new(train), validation: Box::new(validation) }, SplitMethod::Unknown)
             }
             Task::Churn(task) => {
@@ -163,7 +165,7 @@ pub(super) mod tests {
     use super::*;
     use crate::job;
     use crate::nn::Compute;
-    use crate::player::{PlayerModel, Protocol, evaluate_next};
+    use crate::player::{Held, PlayerModel, Protocol, evaluate_next, evaluate_outcome};
     use crate::training::Fit;
 
     pub(crate) const CONFIG: &str = "(
@@ -199,13 +201,72 @@ pub(super) mod tests {
             job::run(fit, |_| ()).unwrap();
             let model = PlayerModel::load(out.path()).unwrap();
             let histories = Histories::read(std::slice::from_ref(&path), model.vocabulary().view()).unwrap();
-            let report =
-                evaluate_next(&model, &histories, Protocol::Full { masked: false }, Seed::new(1), 1).unwrap();
+            let report = evaluate_next(
+                &model,
+                &histories,
+                Protocol::Full { masked: false },
+                Held::Test,
+                Seed::new(1),
+                1,
+            )
+            .unwrap();
             assert!(report.figures["hr@1"] > 0.6, "{architecture}: {:?}", report.figures);
             assert!(report.baselines["popularity"]["hr@1"] < 0.5);
             assert!(report.baselines["markov"]["hr@1"] > 0.9);
             assert!(report.baselines["shuffled history"]["hr@1"] < 0.5, "{:?}", report.baselines);
         }
+    }
+
+    #[test]
+    fn how_things_go_is_told_before_they_happen() {
+        // Bold players finish what is hard, careful ones what is easy; who is who shows in what they did before.
+        let mut rows = String::new();
+        for player in 0..120 {
+            for step in 0..5 + player % 7 {
+                let (bold, hard) = (player % 2 == 0, (player / 2 + step) % 2 == 0);
+                let word = if bold == hard { "finished" } else { "dropped" };
+                let quest = if hard { "hydra" } else { "herbs" };
+                rows.push_str(&format!("p{player} Quest {quest} {} {word}\n", 100 * step));
+            }
+        }
+        let (_dir, path) = store(&rows);
+        let out = tempfile::tempdir().unwrap();
+        let text = CONFIG.replace(
+            "task: Next(),",
+            "task: Next(other_weight: 1.0), events: (outcome: Some((field: \"score\")), gaps: true),",
+        );
+        let text =
+            text.replace("objective: Sampled(negatives: 8),", "").replace("context: 16", "context: 48");
+        let text = text.replace("sequence: 16", "sequence: 48").replace("layers: 1", "layers: 2");
+        let text = text.replace("hidden_size: 16", "hidden_size: 32").replace("rate: 0.01", "rate: 0.004");
+        let setup =
+            PlayerTraining::from_ron(&text, "c").unwrap().prepare(std::slice::from_ref(&path)).unwrap();
+        job::run(Fit::new(setup, out.path(), &Compute::cpu(1)).unwrap(), |_| ()).unwrap();
+        let model = PlayerModel::load(out.path()).unwrap();
+        let histories = Histories::read(std::slice::from_ref(&path), model.vocabulary().view()).unwrap();
+        let report = evaluate_outcome(&model, &histories, Seed::new(1), 1).unwrap();
+        assert!(report.figures["accuracy"] > 0.8, "{:?}", report.figures);
+        assert!(report.figures["auc"] > 0.9, "{:?}", report.figures);
+        assert!(report.baselines["the subject's own shares"]["accuracy"] < 0.7);
+        // The same for a player in a game.
+        let outcomes = model.vocabulary().outcomes();
+        let mut state = model.begin().unwrap();
+        for (step, (quest, word)) in
+            [("hydra", "finished"), ("herbs", "dropped")].into_iter().cycle().take(6).enumerate()
+        {
+            let happened = crate::player::Happened {
+                kind: "Quest",
+                subject: Some(quest),
+                value: None,
+                word: Some(word),
+                at_ms: 100 * step as i64,
+            };
+            model.observe(&mut state, &happened).unwrap();
+        }
+        let finished = outcomes.iter().position(|outcome| outcome == "finished").unwrap();
+        let told = |quest| model.outcomes(&state, "Quest", Some(quest), 100).unwrap()[finished];
+        assert!(told("hydra") > 0.7 && told("herbs") < 0.3, "{} {}", told("hydra"), told("herbs"));
+        assert!(model.outcomes(&state, "Slept", None, 100).unwrap().is_empty());
     }
 
     #[test]
@@ -216,6 +277,7 @@ pub(super) mod tests {
             ("task: Next()", "task: Churn((observe_days: 1, outcome_days: 1))", "training.objective"),
             ("negatives: 8", "negatives: 0", "objective.negatives"),
             ("task: Next()", "task: Next(), events: (min_count: 0)", "events.min_count"),
+            ("task: Next()", "task: Next(split: ByTime(learned: 0.9, test: 0.8))", "task.split"),
             ("task: Next()", "tusk: Next()", "tusk"),
         ] {
             let error = PlayerTraining::from_ron(&CONFIG.replace(from, to), "c").unwrap_err().to_string();

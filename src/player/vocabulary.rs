@@ -37,7 +37,19 @@ struct Stored {
     /// Where the next bin of a numeric outcome begins.
     edges: Vec<f32>,
     words: Vec<String>,
+    /// The mean of each bin's outcomes in training.
+    #[serde(default)]
+    means: Vec<f32>,
     subjects: u32,
+}
+
+/// How an event went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// Among all outcomes.
+    pub(super) index: usize,
+    /// Of one that is a number.
+    pub(super) value: Option<f32>,
 }
 
 /// Events to tokens and back.
@@ -87,6 +99,7 @@ impl EventVocabulary {
         let mut edges: Vec<f32> =
             (1..bins).filter_map(|n| values.get(n * values.len() / bins).copied()).collect();
         edges.dedup();
+        let means = means(&values, &edges);
         let named = counts.iter().zip(&histories.subjects);
         let kept =
             named.filter(|(count, _)| **count >= view.min_count || (all_subjects && view.min_count == 1));
@@ -95,6 +108,7 @@ impl EventVocabulary {
             view: view.clone(),
             kinds: histories.kinds.clone(),
             edges,
+            means,
             words: if view.outcome.is_some() { histories.words.clone() } else { Vec::new() },
             subjects: subjects.len() as u32,
         };
@@ -211,6 +225,39 @@ impl EventVocabulary {
         Some(self.firsts.word + at as u32)
     }
 
+    /// What outcomes there are, for people: the bins of numbers (by the least number), then words. Empty without `outcome`.
+    pub fn outcomes(&self) -> Vec<String> {
+        let bins = (0..=self.stored.edges.len()).map(|bin| match bin.checked_sub(1) {
+            None => "least".to_owned(),
+            Some(edge) => format!("{} or more", self.stored.edges[edge]),
+        });
+        let named = if self.outcome_tokens().is_empty() { 0 } else { usize::MAX };
+        bins.chain(self.stored.words.iter().cloned()).take(named).collect()
+    }
+
+    /// The tokens of outcomes.
+    pub(super) fn outcome_tokens(&self) -> std::ops::Range<u32> {
+        if self.stored.view.outcome.is_some() { self.firsts.bin..self.firsts.ask } else { 0..0 }
+    }
+
+    /// What each outcome is worth as a number; NaN for a word. A model of before this was kept has no means of bins.
+    pub(super) fn outcome_means(&self) -> Vec<f32> {
+        let bins =
+            (0..=self.stored.edges.len()).map(|bin| self.stored.means.get(bin).copied().unwrap_or(0.0));
+        bins.chain(self.stored.words.iter().map(|_| f32::NAN)).collect()
+    }
+
+    pub(super) fn outcome_of(&self, event: &Event, table: &Table) -> Option<Outcome> {
+        self.stored.view.outcome.as_ref()?;
+        let token = match (event.value, event.word) {
+            (Some(value), _) => self.bin(value),
+            (_, Some(word)) => *table.words.get(word as usize)?,
+            _ => return None,
+        };
+        let index = token.checked_sub(self.firsts.bin)? as usize;
+        Some(Outcome { index, value: event.value.filter(|value| value.is_finite()) })
+    }
+
     /// Whether an event's kind is a token: there are several.
     fn has_kinds(&self) -> bool {
         self.stored.kinds.len() > 1
@@ -263,6 +310,17 @@ impl EventVocabulary {
         }
         (tokens, ends)
     }
+}
+
+/// The mean of the values in each bin; they are sorted.
+fn means(values: &[f32], edges: &[f32]) -> Vec<f32> {
+    let starts = std::iter::once(0).chain(edges.iter().map(|edge| values.partition_point(|v| v < edge)));
+    let starts: Vec<usize> = starts.chain([values.len()]).collect();
+    let mean = |two: &[usize]| {
+        let part = &values[two[0]..two[1].max(two[0])];
+        part.iter().map(|v| f64::from(*v)).sum::<f64>() / part.len().max(1) as f64
+    };
+    starts.windows(2).map(|two| mean(two) as f32).collect()
 }
 
 /// The tokens of the names in [`Histories`].

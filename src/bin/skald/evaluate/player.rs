@@ -5,7 +5,8 @@ use crate::Common;
 use bevy_skald::Result;
 use bevy_skald::evaluation::{Gated, RANKING_GATE};
 use bevy_skald::player::{
-    Happened, Histories, PlayerModel, PlayerProfile, Protocol, evaluate_churn, evaluate_next,
+    Happened, Held, Histories, PlayerModel, PlayerProfile, Protocol, evaluate_churn, evaluate_next,
+    evaluate_outcome,
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub struct PlayerArgs {
     /// How it is measured (default: `full`, or `churn` for a model that was trained for that).
     #[arg(long, value_enum)]
     protocol: Option<Measure>,
+    /// Measure on the events that settings are chosen by, not on the test's.
+    #[arg(long)]
+    validation: bool,
     #[command(flatten)]
     pub report: ReportArgs,
 }
@@ -38,10 +42,14 @@ enum Measure {
     Sampled100,
     /// Who leaves.
     Churn,
+    /// How held-out events go: of a model whose events have outcomes.
+    Outcome,
 }
 
 /// What the gate looks at.
 const CHURN_GATE: &[Gated] = RANKING_GATE;
+const OUTCOME_GATE: &[Gated] =
+    &[("accuracy", true), ("log_loss", false), ("auc", true), ("ece", false), ("mae", false)];
 
 pub fn evaluate(args: &PlayerArgs, common: &Common) -> Result<Evaluated> {
     let model = PlayerModel::load(&args.model)?;
@@ -55,8 +63,13 @@ pub fn evaluate(args: &PlayerArgs, common: &Common) -> Result<Evaluated> {
             let (report, diagram) = evaluate_churn(&model, &histories, common.seed(), common.threads)?;
             return Ok(evaluated(args, report, CHURN_GATE, Some(diagram)));
         }
+        Measure::Outcome => {
+            let report = evaluate_outcome(&model, &histories, common.seed(), common.threads)?;
+            return Ok(evaluated(args, report, OUTCOME_GATE, None));
+        }
     };
-    let mut report = evaluate_next(&model, &histories, protocol, common.seed(), common.threads)?;
+    let held = if args.validation { Held::Validation } else { Held::Test };
+    let mut report = evaluate_next(&model, &histories, protocol, held, common.seed(), common.threads)?;
     speed(&model, &histories, &mut report)?;
     Ok(evaluated(args, report, RANKING_GATE, None))
 }
