@@ -105,6 +105,8 @@ pub enum LevelUpdate {
     Checking,
 }
 
+/// How much more the temperature is for each level that did not do.
+const FREER: f32 = 0.1;
 /// Levels that are written before one is mended.
 const UNMENDED: usize = 4;
 /// Levels that are written for a request with controls, at most.
@@ -322,6 +324,8 @@ impl Generate {
             if self.request.from.is_none() {
                 plan.asked = self.model.in_style(&plan.asked, &mut seed.derive("style").stream());
             }
+            // What did not do is written again with a freer hand.
+            plan.temperature *= 1.0 + FREER * self.candidates.min(8) as f32;
             self.writer = Some(Writer::new(Arc::clone(&self.model), plan, seed)?);
             self.candidates += 1;
             return Ok(ControlFlow::Continue(LevelUpdate::Checking));

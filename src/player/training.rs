@@ -219,12 +219,12 @@ pub(super) mod tests {
 
     #[test]
     fn how_things_go_is_told_before_they_happen() {
-        // Bold players finish what is hard, careful ones what is easy; who is who shows in what they did before.
-        let mut rows = String::new();
-        for player in 0..120 {
+        // Some players finish everything, others only what is easy; who is who shows in what they did before.
+        let (mut rows, mut noise) = (String::new(), Seed::new(5).stream());
+        for player in 0..400 {
             for step in 0..5 + player % 7 {
-                let (bold, hard) = (player % 2 == 0, (player / 2 + step) % 2 == 0);
-                let word = if bold == hard { "finished" } else { "dropped" };
+                let (able, hard) = (player % 2 == 0, noise.chance(0.5));
+                let word = if able || !hard { "finished" } else { "dropped" };
                 let quest = if hard { "hydra" } else { "herbs" };
                 rows.push_str(&format!("p{player} Quest {quest} {} {word}\n", 100 * step));
             }
@@ -245,27 +245,26 @@ pub(super) mod tests {
         let model = PlayerModel::load(out.path()).unwrap();
         let histories = Histories::read(std::slice::from_ref(&path), model.vocabulary().view()).unwrap();
         let report = evaluate_outcome(&model, &histories, Seed::new(1), 1).unwrap();
-        assert!(report.figures["accuracy"] > 0.8, "{:?}", report.figures);
-        assert!(report.figures["auc"] > 0.9, "{:?}", report.figures);
-        assert!(report.baselines["the subject's own shares"]["accuracy"] < 0.7);
+        let beside = &report.baselines["the subject's own shares"];
+        assert!(report.figures["accuracy"] > beside["accuracy"] + 0.1, "{report:?}");
+        assert!(report.figures["auc"] > beside["auc"] + 0.05 && report.figures["ece"] < 0.1, "{report:?}");
         // The same for a player in a game.
         let outcomes = model.vocabulary().outcomes();
         let mut state = model.begin().unwrap();
-        for (step, (quest, word)) in
-            [("hydra", "finished"), ("herbs", "dropped")].into_iter().cycle().take(6).enumerate()
-        {
+        let past = [("herbs", "finished"), ("hydra", "dropped")].into_iter().cycle().take(6);
+        for (step, (quest, word)) in past.enumerate() {
             let happened = crate::player::Happened {
                 kind: "Quest",
                 subject: Some(quest),
                 value: None,
                 word: Some(word),
-                at_ms: 100 * step as i64,
+                at_ms: 100_000 * step as i64,
             };
             model.observe(&mut state, &happened).unwrap();
         }
         let finished = outcomes.iter().position(|outcome| outcome == "finished").unwrap();
-        let told = |quest| model.outcomes(&state, "Quest", Some(quest), 100).unwrap()[finished];
-        assert!(told("hydra") > 0.7 && told("herbs") < 0.3, "{} {}", told("hydra"), told("herbs"));
+        let told = |quest| model.outcomes(&state, "Quest", Some(quest), 100_000).unwrap()[finished];
+        assert!(told("hydra") < 0.3 && told("herbs") > 0.7, "{} {}", told("hydra"), told("herbs"));
         assert!(model.outcomes(&state, "Slept", None, 100).unwrap().is_empty());
     }
 
