@@ -123,6 +123,21 @@ pub struct Step {
     pub after: Vec<usize>,
 }
 
+impl Action {
+    /// The names of all that it is about.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Go { place } | Self::Find { place } => vec![place],
+            Self::Talk { person } => vec![person],
+            Self::Fetch { item } | Self::Craft { item } => vec![item],
+            Self::Deliver { item, to } => vec![item, to],
+            Self::Slay { creature } => vec![creature],
+            Self::Escort { person, to } => vec![person, to],
+            Self::Solve { level, .. } => vec![level],
+        }
+    }
+}
+
 /// A quest: steps, of which the last reports to whoever gave it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quest {

@@ -235,6 +235,7 @@ impl Plugin for QuestPlugin {
         };
         app.init_resource::<QuestConfig>()
             .init_resource::<QuestPopulation>()
+            .init_resource::<StoryBeats>()
             .init_resource::<Offers>()
             .add_message::<QuestOffered>()
             .add_message::<QuestNotOffered>()
@@ -270,6 +271,7 @@ fn offer(
     words: Res<Words>,
     time: Res<Time>,
     mut offers: ResMut<Offers>,
+    story: Res<StoryBeats>,
     mut commands: Commands,
 ) {
     let (npc, player) = (asked.npc, asked.player);
@@ -311,8 +313,10 @@ fn offer(
         let chooser = Chooser { caps: config.caps, population: population.0.clone() };
         let of_kind = reading.map(|(model, state)| affinities(model, state));
         let affinity = |quest: &Quest| of_kind.and_then(|of_kind| of_kind[quest.kind.index()]);
-        let arms: Vec<Arm<'_>> =
-            candidates.iter().map(|quest| Arm { quest, story: false, affinity: affinity(quest) }).collect();
+        let arms: Vec<Arm<'_>> = candidates
+            .iter()
+            .map(|quest| Arm { quest, story: story.wants(quest), affinity: affinity(quest) })
+            .collect();
         let choice =
             chooser.choose(&arms, &mut taste.taste, &mut dice).ok_or("nothing new can be asked for")?;
         taste.last_offer_s = Some(now);
@@ -325,6 +329,35 @@ fn offer(
             tell(&mut commands, QuestOffered { npc, player, quest: Arc::new(quest), propensity });
         }
         Err(reason) => tell(&mut commands, QuestNotOffered { npc, player, reason }),
+    }
+}
+
+/// What the designer's story wants told now: a quest that is about it is offered first, whatever the player likes. Add a beat
+/// when its time comes; a quest about it that is finished takes it off.
+#[derive(Resource, Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoryBeats(pub Vec<StoryBeat>);
+
+/// A turn of the story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryBeat {
+    /// A place, thing, person or creature that the quest is to be about, by name.
+    pub about: String,
+    /// The kind of quest; none: any.
+    pub kind: Option<QuestKind>,
+}
+
+impl StoryBeats {
+    fn wants(&self, quest: &Quest) -> bool {
+        self.0.iter().any(|beat| beat.fits(quest))
+    }
+}
+
+impl StoryBeat {
+    fn fits(&self, quest: &Quest) -> bool {
+        // The report at the end names the giver.
+        let errand = &quest.steps[..quest.steps.len().saturating_sub(1)];
+        self.kind.is_none_or(|kind| kind == quest.kind)
+            && errand.iter().any(|step| step.action.names().contains(&self.about.as_str()))
     }
 }
 
@@ -367,6 +400,7 @@ fn did(
     did: On<Did>,
     mut players: Query<(&mut QuestLog, &mut PlayerTaste)>,
     mut population: ResMut<QuestPopulation>,
+    mut story: ResMut<StoryBeats>,
     mut commands: Commands,
 ) {
     let player = did.player;
@@ -383,6 +417,7 @@ fn did(
         if let Some(open) = finished {
             taste.taste.note(open.quest.kind, open.quest.difficulty, true);
             population.0.note(open.quest.kind, true);
+            story.0.retain(|beat| !beat.fits(&open.quest));
             let (subject, value) = (open.quest.kind.name(), open.quest.difficulty);
             tell(&mut commands, QuestFinished { player, id, subject, value, reward: open.quest.reward });
         }

@@ -150,6 +150,10 @@ impl Wording {
                                 format!("You will need {item}{at}."),
                                 format!("And bring {item}{at}, too."),
                                 format!("Look for {item}{at} while you are about it."),
+                                format!("{item}{at} would be of use."),
+                                format!("It cannot be done without {item}{at}."),
+                                format!("First get hold of {item}{at}."),
+                                format!("Do not forget {item}{at}."),
                             ],
                         ));
                     }
@@ -164,6 +168,9 @@ impl Wording {
                                 format!("Then see about {place}."),
                                 format!("{place} as well, if your feet allow."),
                                 format!("And pass by {place}."),
+                                format!("While you are out, look in on {place}."),
+                                format!("Tell me how things stand at {place} besides."),
+                                format!("{place} lies almost on your way."),
                             ],
                         ));
                     }
@@ -178,6 +185,9 @@ impl Wording {
                                 format!("Ask {person} about it."),
                                 format!("{person} knows more."),
                                 format!("Have a word with {person} on the way."),
+                                format!("Nobody could tell you more than {person}."),
+                                format!("You might hear what {person} thinks."),
+                                format!("Start with {person}, who has seen it."),
                             ],
                         ));
                     }

@@ -4,7 +4,7 @@ use bevy::prelude::*;
 use bevy_skald::prelude::*;
 use bevy_skald::quest::plugin::{
     Did, DropQuest, OfferQuest, QuestChanged, QuestConfig, QuestDropped, QuestFinished, QuestLog,
-    QuestNotOffered, QuestOffered, QuestStarted, StepDone, TakeQuest,
+    QuestNotOffered, QuestOffered, QuestStarted, StepDone, StoryBeat, StoryBeats, TakeQuest,
 };
 use bevy_skald::quest::{Action, Caps, Quest, QuestKind};
 use bevy_skald::runtime::harness;
@@ -80,6 +80,24 @@ impl Village {
         }
         panic!("no {kind:?} was offered: {:?}", self.heard().refused);
     }
+}
+
+#[test]
+fn what_the_story_wants_is_offered_first_until_it_is_done() {
+    let mut village = village();
+    let (npc, player) = (village.mira, village.player);
+    let beat = StoryBeat { about: "grey wolf".into(), kind: Some(QuestKind::Slay) };
+    village.app.world_mut().resource_mut::<StoryBeats>().0.push(beat);
+    village.send(OfferQuest { npc, player });
+    let quest = village.heard().offered.last().cloned().unwrap();
+    assert_eq!(quest.kind, QuestKind::Slay);
+    assert!(quest.because.contains("story"), "{}", quest.because);
+    village.send(TakeQuest { player, quest: quest.clone() });
+    for step in &quest.steps {
+        village.send(Did { player, action: step.action.clone() });
+    }
+    assert_eq!(village.heard().finished.len(), 1);
+    assert!(village.app.world().resource::<StoryBeats>().0.is_empty());
 }
 
 #[test]
