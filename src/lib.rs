@@ -48,6 +48,11 @@ pub mod prelude {
     pub use crate::training::TrainingRun;
 }
 
+/// The guide's code compiles.
+#[cfg(all(doctest, feature = "bevy"))]
+#[doc = include_str!("../docs/guide.md")]
+struct GuideDoctests;
+
 /// The README's code compiles.
 #[cfg(all(doctest, feature = "bevy"))]
 #[doc = include_str!("../README.md")]
