@@ -206,6 +206,11 @@ impl PlayerState {
         &self.tokens
     }
 
+    /// What comes next, by token.
+    pub(super) fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
     /// A copy of what the network remembers; the pages are shared.
     pub(super) fn cache(&self) -> KvCache {
         self.cache.clone()

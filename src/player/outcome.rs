@@ -43,6 +43,59 @@ impl PlayerModel {
         self.outcomes_after(cache, front, kind, subject, after_ms, &mut Scratch::default())
     }
 
+    /// How likely an event about each of these subjects, if it is of one of two kinds, is of the first: whether a quest would be
+    /// finished rather than dropped. Empty: the model does not know both kinds. `None`: it does not know the subject.
+    pub fn rather<'a>(
+        &self,
+        state: &PlayerState,
+        kinds: [&str; 2],
+        subjects: impl Iterator<Item = &'a str>,
+        after_ms: i64,
+    ) -> Result<Vec<Option<f32>>> {
+        let vocabulary = self.vocabulary();
+        let [Some(first), Some(second)] = kinds.map(|kind| vocabulary.kind(kind)) else {
+            return Ok(Vec::new());
+        };
+        let context = self.decoder().context();
+        let (tokens, mut cache) = (state.tokens(), state.cache());
+        let mut front = Vec::new();
+        if tokens.len() + 4 > context {
+            cache.truncate(0);
+            front.extend_from_slice(&tokens[tokens.len() - context / 2..]);
+        }
+        // The kind is the last token that is written; what stands before it is the same for both.
+        vocabulary.write(Some(0), after_ms, (Some(first), None, None), &mut front);
+        front.pop();
+        let mut scratch = Scratch::default();
+        let mut logits = Vec::new();
+        let own = if front.is_empty() {
+            state.logits()
+        } else {
+            let row =
+                Row { cache: &mut cache, tokens: &front, logits: &mut logits, all: false, adapter: None };
+            self.decoder().forward(&mut [row], &mut scratch)?;
+            &logits
+        };
+        let shares = softmax(&[own[first as usize], own[second as usize]]);
+        let mut after = [Vec::new(), Vec::new()];
+        let mut caches = [cache.clone(), cache];
+        let asked = [[first], [second]];
+        let mut rows: Vec<Row<'_>> = caches
+            .iter_mut()
+            .zip(&asked)
+            .zip(&mut after)
+            .map(|((cache, tokens), logits)| Row { cache, tokens, logits, all: false, adapter: None })
+            .collect();
+        self.decoder().forward(&mut rows, &mut scratch)?;
+        let about = after.map(|logits| softmax(&logits));
+        let chance = |name| {
+            let subject = vocabulary.subject(name)? as usize;
+            let [a, b] = [0, 1].map(|n| shares[n] * about[n][subject]);
+            (a + b > 0.0).then(|| a / (a + b))
+        };
+        Ok(subjects.map(chance).collect())
+    }
+
     /// The same after a history that is in `cache`, and `front` which is not.
     fn outcomes_after(
         &self,

@@ -135,9 +135,13 @@ impl Taste {
     }
 
     fn beta(&self, kind: QuestKind, all: &Population) -> (f32, f32) {
+        self.beta_from(kind, all.rate(kind), PRIOR)
+    }
+
+    /// What is known of this player, after as many quests as `weight` that were finished at the rate of `prior`.
+    fn beta_from(&self, kind: QuestKind, prior: f32, weight: f32) -> (f32, f32) {
         let at = kind.index();
-        let prior = all.rate(kind);
-        (self.finished[at] + PRIOR * prior, self.dropped[at] + PRIOR * (1.0 - prior))
+        (self.finished[at] + weight * prior, self.dropped[at] + weight * (1.0 - prior))
     }
 }
 
@@ -225,6 +229,16 @@ pub struct Arm<'a> {
     pub story: bool,
     /// How much a player model is drawn to it, 0 to 1. None: no model was asked.
     pub affinity: Option<f32>,
+    /// How likely a player model thinks it is that they finish a quest of its kind ([`finishing`]). None: no model was asked.
+    pub chance: Option<f32>,
+}
+
+/// How likely the player finishes a quest of each kind ([`QuestKind::ALL`]) rather than drop it, as a model thinks that has
+/// learned from `QuestFinished` and `QuestDropped`. None: it has not.
+pub fn finishing(model: &PlayerModel, state: &PlayerState) -> [Option<f32>; KINDS] {
+    let names = QuestKind::ALL.iter().map(|kind| kind.name());
+    let all = model.rather(state, ["QuestFinished", "QuestDropped"], names, 0).unwrap_or_default();
+    std::array::from_fn(|at| all.get(at).copied().flatten())
 }
 
 /// How much a player model is drawn to each kind of quest ([`QuestKind::ALL`]), beside the other kinds: 0.5 where it is as to
@@ -248,6 +262,9 @@ pub struct Choice {
     /// Why, for the player or the designer to read.
     pub because: String,
 }
+
+/// As many quests a player model's word counts as.
+const LEARNED: f32 = 8.0;
 
 /// Chooses.
 #[derive(Clone, Debug, Default)]
@@ -289,7 +306,11 @@ impl Chooser {
             let rates: Vec<f32> = QuestKind::ALL
                 .iter()
                 .map(|kind| {
-                    let (a, b) = taste.beta(*kind, &self.population);
+                    let of_kind = arms.iter().find(|arm| arm.quest.kind == *kind);
+                    let (a, b) = match of_kind.and_then(|arm| arm.chance) {
+                        Some(chance) => taste.beta_from(*kind, chance.clamp(0.02, 0.98), LEARNED),
+                        None => taste.beta(*kind, &self.population),
+                    };
                     beta(a, b, dice)
                 })
                 .collect();
@@ -447,7 +468,7 @@ mod tests {
     }
 
     fn arms(quests: &[Quest]) -> Vec<Arm<'_>> {
-        quests.iter().map(|quest| Arm { quest, story: false, affinity: None }).collect()
+        quests.iter().map(|quest| Arm { quest, story: false, affinity: None, chance: None }).collect()
     }
 
     #[test]

@@ -28,8 +28,8 @@ mod world;
 pub use change::{disturb, random_world};
 pub use check::{finishable, strangers};
 pub use choose::{
-    Arm, Caps, Choice, Chooser, Felt, KINDS, Population, Suggestion, Taste, affinities, note_event,
-    suggest_difficulty,
+    Arm, Caps, Choice, Chooser, Felt, KINDS, Population, Suggestion, Taste, affinities, finishing,
+    note_event, suggest_difficulty,
 };
 pub use evaluate::{QuestTrial, evaluate_quests};
 #[cfg(feature = "bevy")]
@@ -40,6 +40,6 @@ pub use log::{Changed, NotTaken, OpenQuest, QuestBook};
 pub use plan::{MOST_STEPS, Move, Obstacle, Plan, Planner};
 pub use review::{Standing, review, review_with};
 pub use reward::RewardTable;
-pub use simulate::{Simulation, simulate};
+pub use simulate::{Learning, Simulation, simulate};
 pub use words::{LinePart, OfferLine, Wording};
 pub use world::{Beast, Means, Person, QuestWorld, Recipe, Riddle, Thing};

@@ -16,7 +16,7 @@
 use super::facts::{QuestFacts, WorldChanged};
 use super::{
     Action, Arm, Caps, Chooser, Generator, LevelSource, Planner, Population, Quest, QuestBook, QuestKind,
-    Request, RewardTable, Standing, Taste, Wording, affinities, suggest_difficulty,
+    Request, RewardTable, Standing, Taste, Wording, affinities, finishing, suggest_difficulty,
 };
 use crate::player::{PlayerModel, PlayerState};
 use crate::runtime::SkaldSystems;
@@ -312,10 +312,16 @@ fn offer(
         }
         let chooser = Chooser { caps: config.caps, population: population.0.clone() };
         let of_kind = reading.map(|(model, state)| affinities(model, state));
+        let chances = reading.map(|(model, state)| finishing(model, state));
         let affinity = |quest: &Quest| of_kind.and_then(|of_kind| of_kind[quest.kind.index()]);
         let arms: Vec<Arm<'_>> = candidates
             .iter()
-            .map(|quest| Arm { quest, story: story.wants(quest), affinity: affinity(quest) })
+            .map(|quest| {
+                let chance = chances.and_then(|chances| chances[quest.kind.index()]);
+                // Who was learned of as a player of quests is not asked like a buyer.
+                let affinity = affinity(quest).filter(|_| chance.is_none());
+                Arm { quest, story: story.wants(quest), affinity, chance }
+            })
             .collect();
         let choice =
             chooser.choose(&arms, &mut taste.taste, &mut dice).ok_or("nothing new can be asked for")?;

@@ -3,7 +3,7 @@
 //! The players never see the chooser and the chooser never sees them: it is told whether a quest was finished, no more.
 
 use super::change::random_world;
-use super::choose::{Arm, Chooser, Felt, Taste, suggest_difficulty};
+use super::choose::{Arm, Chooser, Felt, Taste, finishing, suggest_difficulty};
 use super::generate::{Generator, Request};
 use super::graph::{Quest, QuestKind};
 use super::plan::Planner;
@@ -11,9 +11,11 @@ use super::reward::RewardTable;
 use super::words::Wording;
 use crate::error::{Error, Result};
 use crate::evaluation::{Measured, Report};
-use crate::player::Clusters;
+use crate::player::{Clusters, Happened, PlayerModel, PlayerState};
+use crate::recording::{Consent, Recorder, RecorderConfig};
 use crate::seed::{Seed, Stream};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How it is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,9 +111,66 @@ fn quests(seed: Seed) -> Result<Vec<Quest>> {
     }
 }
 
+/// What a simulation has to do with learning.
+#[derive(Clone, Default)]
+pub struct Learning<'a> {
+    /// A player model of recorded quests: beside the chooser that only knows each player's own quests stands one that asks it.
+    pub model: Option<&'a PlayerModel>,
+    /// A store that is to be made: what each player finished and dropped, for a training.
+    pub record: Option<&'a Path>,
+}
+
+/// The chooser that asks a model, and what it knows of each player.
+struct Learned<'a> {
+    model: &'a PlayerModel,
+    chooser: Chooser,
+    players: Vec<(Taste, PlayerState)>,
+}
+
+impl<'a> Learned<'a> {
+    fn new(model: &'a PlayerModel, players: usize) -> Result<Self> {
+        let players = (0..players).map(|_| Ok((Taste::default(), model.begin()?))).collect::<Result<_>>()?;
+        let learned = Self { model, chooser: Chooser::default(), players };
+        if learned.players.first().is_some_and(|(_, state)| finishing(model, state) == [None; 8]) {
+            let reason = "the model has not learned what quests are finished and dropped";
+            let remedy = "train one on a store of `skald evaluate quest --simulate --record`, or of a game with quests";
+            return Err(Error::config("options", "--model", reason, remedy));
+        }
+        Ok(learned)
+    }
+
+    /// Offers one of a list, and is told whether it was finished.
+    fn offer(&mut self, at: usize, list: &[&Quest], chances: &[f32], dice: &mut Stream) -> Result<bool> {
+        let (taste, state) = &mut self.players[at];
+        let told = finishing(self.model, state);
+        let arm = |quest: &&'_ Quest| told[quest.kind.index()];
+        let arms: Vec<Arm<'_>> = list
+            .iter()
+            .map(|quest| Arm { quest, story: false, affinity: None, chance: arm(quest) })
+            .collect();
+        let Some(choice) = self.chooser.choose(&arms, taste, dice) else { return Ok(false) };
+        let (quest, done) = (list[choice.at], dice.chance(chances[choice.at]));
+        taste.note(quest.kind, quest.difficulty, done);
+        self.chooser.population.note(quest.kind, done);
+        let happened = Happened {
+            kind: outcome(done),
+            subject: Some(quest.kind.name()),
+            value: Some(quest.difficulty),
+            word: None,
+            at_ms: 0,
+        };
+        self.model.observe(state, &happened)?;
+        Ok(done)
+    }
+}
+
+fn outcome(done: bool) -> &'static str {
+    if done { "QuestFinished" } else { "QuestDropped" }
+}
+
 /// Offers players quests by several ways of choosing, and tells how many they finish, what of their taste was found, and the
 /// regret against one who knows it.
-pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
+pub fn simulate(simulation: Simulation, learning: &Learning<'_>, seed: Seed) -> Result<Report> {
     let Simulation { players, sessions, offers, candidates } = simulation;
     if players < 10 || sessions == 0 || offers == 0 || candidates < 2 {
         let remedy = "simulate at least 10 players, 1 session, 1 offer and 2 candidates";
@@ -122,19 +181,30 @@ pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
     let bots: Vec<Bot> = (0..players).map(|_| Bot::new(&mut dice)).collect();
     let mut tastes = vec![Taste::default(); players];
     let mut chooser = Chooser::default();
+    let mut learned = learning.model.map(|model| Learned::new(model, players)).transpose()?;
+    let record = learning.record.map(|path| {
+        let consent = Consent::Granted;
+        Recorder::open(path, RecorderConfig { consent, ..RecorderConfig::default() })
+    });
+    let record = record.transpose()?;
     // What has been finished most so far, which everybody is offered.
     let mut popular = ([1.0f32; 8], [2.0f32; 8]);
     let mut finished: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for name in ["skald", "popularity", "random", "oracle"] {
+    let beside: &[&str] =
+        if learned.is_some() { &["learned", "learned at first", "skald at first"] } else { &[] };
+    for name in ["skald", "popularity", "random", "oracle"].iter().chain(beside) {
         finished.insert(name, vec![0.0; players]);
     }
+    // The first quarter of the sessions, when little is known of a player.
+    let first = sessions.div_ceil(4);
     let mut regret = vec![0.0; sessions];
     // Off-policy: what random choices would have got, told from the chooser's own log.
     let (mut weighted, mut weights) = (0.0f64, 0.0f64);
     let mut dice = seed.derive("play").stream();
-    for regret in &mut regret {
+    for (session, regret) in regret.iter_mut().enumerate() {
         for (at, bot) in bots.iter().enumerate() {
-            for _ in 0..offers {
+            let recorded = record.as_ref().map(|record| (record, record.begin_session(&format!("bot {at}"))));
+            for offer in 0..offers {
                 // One kind first, then a quest of it: as many of each kind, whatever worlds are full of.
                 let list: Vec<&Quest> = (0..candidates)
                     .filter_map(|_| {
@@ -145,8 +215,10 @@ pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
                     .collect();
                 let chances: Vec<f32> = list.iter().map(|quest| bot.finishes(quest)).collect();
                 let best = chances.iter().copied().fold(0.0, f32::max);
-                let arms: Vec<Arm<'_>> =
-                    list.iter().map(|quest| Arm { quest, story: false, affinity: None }).collect();
+                let arms: Vec<Arm<'_>> = list
+                    .iter()
+                    .map(|quest| Arm { quest, story: false, affinity: None, chance: None })
+                    .collect();
                 let Some(choice) = chooser.choose(&arms, &mut tastes[at], &mut dice) else { continue };
                 let done = dice.chance(chances[choice.at]);
                 let quest = list[choice.at];
@@ -162,6 +234,19 @@ pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
                     }
                 };
                 tell("skald", done);
+                if let Some((record, session)) = recorded {
+                    let event =
+                        serde_json::json!({ "subject": quest.kind.name(), "value": quest.difficulty });
+                    record.record(session, offer as u64, outcome(done), &event);
+                }
+                if let Some(learned) = &mut learned {
+                    let by_model = learned.offer(at, &list, &chances, &mut dice)?;
+                    tell("learned", by_model);
+                    if session < first {
+                        tell("learned at first", by_model);
+                        tell("skald at first", done);
+                    }
+                }
                 let rate = |quest: &Quest| popular.0[quest.kind.index()] / popular.1[quest.kind.index()];
                 let by =
                     (0..list.len()).max_by(|a, b| rate(list[*a]).total_cmp(&rate(list[*b]))).unwrap_or(0);
@@ -172,6 +257,10 @@ pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
                 tell("random", dice.chance(chances[dice.clone().below(list.len())]));
                 tell("oracle", dice.chance(best));
             }
+            recorded.iter().for_each(|(record, session)| record.end_session(*session));
+        }
+        if let Some(record) = &record {
+            record.flush().map_err(|e| Error::backend("recording the players", e))?;
         }
         *regret /= (players * offers) as f64;
     }
@@ -187,7 +276,7 @@ pub fn simulate(simulation: Simulation, seed: Seed) -> Result<Report> {
     report.take(Measured::bootstrapped(players, seed.derive("means"), |counts| gains(&finished, counts)));
     for (name, all) in &finished {
         let mean = all.iter().sum::<f64>() / players as f64;
-        if *name != "skald" {
+        if ["popularity", "random", "oracle"].contains(name) {
             report.baselines.insert((*name).to_owned(), [("completion".to_owned(), mean)].into());
         }
     }
@@ -212,15 +301,22 @@ fn gains(finished: &BTreeMap<&str, Vec<f64>>, counts: &[f64]) -> BTreeMap<String
     };
     let own = mean("skald");
     let more = |name: &str| own / mean(name).max(1e-9) - 1.0;
-    [
+    let mut by_model = Vec::new();
+    if finished.contains_key("learned") {
+        let gain = |a: &str, b: &str| mean(a) / mean(b).max(1e-9) - 1.0;
+        by_model = vec![
+            ("completion_with_model", mean("learned")),
+            ("gain_with_model", gain("learned", "skald")),
+            ("gain_with_model_at_first", gain("learned at first", "skald at first")),
+        ];
+    }
+    by_model.extend([
         ("completion", own),
         ("gain@popularity", more("popularity")),
         ("gain@random", more("random")),
         ("gain@oracle", more("oracle")),
-    ]
-    .into_iter()
-    .map(|(name, figure)| (name.to_owned(), figure))
-    .collect()
+    ]);
+    by_model.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect()
 }
 
 /// Spearman's correlation of how hard players like it with what is thought of it after 20 levels.
@@ -283,6 +379,10 @@ fn adjusted_rand(a: &[usize], b: &[usize]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job;
+    use crate::nn::Compute;
+    use crate::player::PlayerTraining;
+    use crate::training::Fit;
 
     #[test]
     fn agreement_is_1_for_the_same_groups_and_0_for_chance() {
@@ -296,7 +396,7 @@ mod tests {
     #[test]
     fn choosing_for_players_beats_popularity_and_chance_and_finds_their_taste() {
         let small = Simulation { players: 150, ..Simulation::default() };
-        let report = simulate(small, Seed::new(3)).unwrap();
+        let report = simulate(small, &Learning::default(), Seed::new(3)).unwrap();
         let figure = |name: &str| report.figures[name];
         assert!(figure("gain@popularity") > 0.25 && figure("gain@random") > 0.25, "{:?}", report.figures);
         assert!(report.ci95["gain@popularity"][0] > 0.0 && figure("gain@oracle") < 0.0);
@@ -309,5 +409,39 @@ mod tests {
             "{told} {:?}",
             report.baselines
         );
+    }
+
+    #[test]
+    fn what_was_recorded_trains_a_model_that_is_asked_for_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, out) = (dir.path().join("play.db"), dir.path().join("model"));
+        let simulation = Simulation { players: 60, sessions: 4, ..Simulation::default() };
+        let learning = Learning { record: Some(&store), ..Learning::default() };
+        simulate(simulation, &learning, Seed::new(1)).unwrap();
+        let config = "(
+            training: (model: (architecture: Gru, hidden_size: 24, layers: 1, context: 80), steps: 60, sequence: 64, rows: 16,
+                learning_rate: 0.01, validate_every: 60, checkpoint_every: 60),
+            events: (kinds: [\"QuestFinished\", \"QuestDropped\"]),
+            task: Next(other_weight: 1.0),
+        )";
+        let setup =
+            PlayerTraining::from_ron(config, "c").unwrap().prepare(std::slice::from_ref(&store)).unwrap();
+        job::run(Fit::new(setup, &out, &Compute::cpu(1)).unwrap(), |_| ()).unwrap();
+        let model = PlayerModel::load(&out).unwrap();
+        let learning = Learning { model: Some(&model), ..Learning::default() };
+        let report = simulate(simulation, &learning, Seed::new(2)).unwrap();
+        // How much it gains takes more players and minutes: docs/quests.md has the commands.
+        assert!(
+            report.figures["gain_with_model"].is_finite() && report.figures["completion_with_model"] > 0.1
+        );
+        let mut state = model.begin().unwrap();
+        let before = finishing(&model, &state);
+        assert!(before.iter().all(|chance| chance.is_some_and(|chance| chance > 0.0 && chance < 1.0)));
+        for at_ms in 0..6 {
+            let fought =
+                Happened { kind: "QuestFinished", subject: Some("slay"), value: None, word: None, at_ms };
+            model.observe(&mut state, &fought).unwrap();
+        }
+        assert_ne!(finishing(&model, &state), before);
     }
 }

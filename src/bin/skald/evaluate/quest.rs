@@ -5,7 +5,8 @@ use crate::Common;
 use bevy_skald::Result;
 use bevy_skald::evaluation::Gated;
 use bevy_skald::files::read_text;
-use bevy_skald::quest::{QuestTrial, QuestWorld, Simulation, evaluate_quests, simulate};
+use bevy_skald::player::PlayerModel;
+use bevy_skald::quest::{Learning, QuestTrial, QuestWorld, Simulation, evaluate_quests, simulate};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -33,17 +34,26 @@ pub struct QuestArgs {
     /// Sessions of each.
     #[arg(long, value_name = "N", default_value_t = 20)]
     sessions: usize,
+    /// Writes what the simulated players finish and drop into a new store, to train a player model on.
+    #[arg(long, value_name = "STORE", requires = "simulate")]
+    record: Option<PathBuf>,
+    /// A player model of recorded quests; beside the chooser without one stands the chooser that asks it.
+    #[arg(long, value_name = "DIR", requires = "simulate")]
+    model: Option<PathBuf>,
     #[command(flatten)]
     pub report: ReportArgs,
 }
 
-const GATE: &[Gated] = &[];
+const GATE: &[Gated] =
+    &[("valid", true), ("finishable", true), ("completion", true), ("completion_with_model", true)];
 
 pub fn evaluate(args: &QuestArgs, common: &Common) -> Result<Evaluated> {
     let (report, units) = if args.simulate {
         let simulation =
             Simulation { players: args.players, sessions: args.sessions, ..Simulation::default() };
-        (simulate(simulation, common.seed())?, "simulated players")
+        let model = args.model.as_deref().map(PlayerModel::load).transpose()?;
+        let learning = Learning { model: model.as_ref(), record: args.record.as_deref() };
+        (simulate(simulation, &learning, common.seed())?, "simulated players")
     } else {
         let world = match &args.world {
             None => None,

@@ -88,7 +88,7 @@ pub fn generate(args: &QuestArgs, common: &Common) -> Result<()> {
             let arms: Vec<Arm<'_>> = candidates
                 .iter()
                 .zip(affinities)
-                .map(|((quest, _), affinity)| Arm { quest, story: false, affinity })
+                .map(|((quest, _), affinity)| Arm { quest, story: false, affinity, chance: None })
                 .collect();
             if let Some(choice) = knows.chooser.choose(&arms, &mut knows.taste, &mut dice) {
                 (chosen, propensity) = (choice.at, Some(choice.propensity));
