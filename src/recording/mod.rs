@@ -10,6 +10,7 @@
 //! * **Durability.** What [`Recorder::acknowledged`] counts is on the disk and survives `kill -9`.
 //! * **Proof.** The events of a session form a hash chain, so [`Store::verify`] finds changed, missing and
 //!   reordered ones. The chain is not keyed: it finds accidents, not a forger who recomputes it.
+//! * **Erasure.** [`erase_player`] and [`retain`] take sessions out of the file, bytes included, and leave tombstones.
 //!
 //! ```
 //! use bevy_skald::recording::{Consent, Recorder, RecorderConfig, Store};
@@ -32,7 +33,9 @@
 mod ack;
 mod chain;
 mod consent;
+mod erase;
 mod import;
+mod pages;
 #[cfg(feature = "bevy")]
 pub mod plugin;
 mod pseudonym;
@@ -45,7 +48,9 @@ mod verify;
 mod writer;
 
 pub use consent::Consent;
+pub use erase::{Erased, erase_player, retain};
 pub use import::{Basis, Column, Format, Imported, Kind, Mapping, Time, TimeUnit, import};
+pub use pages::PlayerRow;
 pub use pseudonym::Secret;
 pub use reader::{Recorded, Stats, Store};
 pub use recorder::{Outcome, Recorder, RecorderConfig};

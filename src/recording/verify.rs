@@ -2,13 +2,14 @@
 
 use super::ack;
 use super::chain::Chain;
+use super::erase::tombstones;
 use super::reader::Store;
 use super::session::SessionId;
 use super::store::{refuse, sql_error};
 use crate::error::{Error, Result};
 use rusqlite::Connection;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What was found whole.
@@ -20,6 +21,8 @@ pub struct Verified {
     pub events: u64,
     /// Acknowledged events that were looked for and found (0 without a log).
     pub acknowledged: u64,
+    /// Sessions that were erased, by their tombstones.
+    pub erased: u64,
 }
 
 impl Store {
@@ -49,10 +52,16 @@ impl Store {
         if let Some(orphan) = orphan {
             return Err(self.broken(format!("the events of session {orphan} have lost their session")));
         }
-        let mut found = Verified { sessions: 0, events: 0, acknowledged: 0 };
+        let mut found = Verified { sessions: 0, events: 0, acknowledged: 0, erased: 0 };
+        let erased = tombstones(&view).map_err(failed)?.map_err(|reason| self.broken(reason))?;
+        found.erased = erased.len() as u64;
+        let erased: BTreeSet<SessionId> = erased.into_iter().map(SessionId::from_sql).collect();
         let mut ends = BTreeMap::new();
         for session in self.sessions() {
             let session = session?;
+            if erased.contains(&session.id) {
+                return Err(self.broken(format!("session {} was erased, and is there again", session.id)));
+            }
             let events = self.follow(&view, session.id)?;
             found.sessions += 1;
             found.events += events;
@@ -60,7 +69,8 @@ impl Store {
                 ends.insert(session.id, events);
             }
         }
-        for (session, last) in acks {
+        // What was erased is not missing.
+        for (session, last) in acks.into_iter().filter(|(session, _)| !erased.contains(session)) {
             let (there, wanted) = (ends.get(&session).copied().unwrap_or(0), last.cast_unsigned() + 1);
             if there < wanted {
                 return Err(self.broken(format!(

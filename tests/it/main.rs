@@ -4,6 +4,7 @@
 
 #[cfg(feature = "bevy")]
 mod dialogue;
+mod erasure;
 #[cfg(feature = "cli")]
 mod evaluation;
 #[cfg(feature = "bevy")]

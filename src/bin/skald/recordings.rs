@@ -1,7 +1,7 @@
 //! `skald recordings`: looks after a playtest store.
 
 use bevy_skald::files::read_text;
-use bevy_skald::recording::{Mapping, Store, import};
+use bevy_skald::recording::{Erased, Mapping, Store, erase_player, import, retain};
 use bevy_skald::{Error, Result};
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -36,6 +36,24 @@ enum Action {
         /// The acknowledgement log the recorder wrote beside the store.
         #[arg(long, value_name = "LOG")]
         ack: Option<PathBuf>,
+    },
+    /// List the players of a store, by pseudonym.
+    Players(StoreArgs),
+    /// Erase all that a store holds of a player, its bytes included; `verify` still holds.
+    Erase {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The pseudonym, or the id the game knows them by (needs the store's key).
+        #[arg(long)]
+        player: String,
+    },
+    /// Erase the sessions that began more than some days ago.
+    Retain {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// How many days are kept.
+        #[arg(long)]
+        days: u32,
     },
 }
 
@@ -85,6 +103,28 @@ pub fn run(args: &RecordingsArgs, common: &crate::Common) -> Result<()> {
             }
             say(&text)
         }
+        Action::Players(StoreArgs { store }) => {
+            let opened = Store::open_read(store)?;
+            let mut skip = 0;
+            loop {
+                let page = opened.players_page(skip, 500)?;
+                skip += page.len() as u64;
+                for row in &page {
+                    if common.json {
+                        say(&json(row)?)?;
+                    } else {
+                        say(&format!("{}  {} events in {} sessions", row.player, row.events, row.sessions))?;
+                    }
+                }
+                if page.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        Action::Erase { store: StoreArgs { store }, player } => {
+            tell_erased(&erase_player(store, player)?, common)
+        }
+        Action::Retain { store: StoreArgs { store }, days } => tell_erased(&retain(store, *days)?, common),
         Action::Verify { store: StoreArgs { store }, ack } => {
             let verified = Store::open_read(store)?.verify(ack.as_deref())?;
             if common.json {
@@ -97,6 +137,13 @@ pub fn run(args: &RecordingsArgs, common: &crate::Common) -> Result<()> {
             say(&text)
         }
     }
+}
+
+fn tell_erased(erased: &Erased, common: &crate::Common) -> Result<()> {
+    if common.json {
+        return say(&json(erased)?);
+    }
+    say(&format!("{} events of {} sessions are erased", erased.events, erased.sessions))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
