@@ -7,6 +7,8 @@ pub mod dialogue;
 pub mod error;
 pub mod evaluation;
 pub mod files;
+#[cfg(feature = "panels")]
+pub mod inspector;
 pub mod job;
 pub mod level;
 pub mod model;
