@@ -146,12 +146,8 @@ fn answer_of(n: usize, answer: &Answered, pick: bool, ui: &mut Ui, requests: &mu
         for token in &answer.tokens {
             cell(ui, &format!("\u{201c}{}\u{201d}", token.text), 16);
             number(ui, format!("{:.1} %", token.probability * 100.0));
-            ui.add(
-                egui::ProgressBar::new(token.allowed)
-                    .desired_width(60.0)
-                    .text(format!("{:.1} %", token.allowed * 100.0)),
-            )
-            .on_hover_text("Which share of the vocabulary the grammar of the world allowed here");
+            ui.label(format!("{:.1} %", token.allowed * 100.0))
+                .on_hover_text("Which share of the vocabulary the grammar of the world allowed here");
             let others: Vec<String> =
                 token.others.iter().map(|(text, p)| format!("{text} {:.0} %", p * 100.0)).collect();
             cell(ui, &others.join(", "), 40);

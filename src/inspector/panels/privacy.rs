@@ -62,7 +62,7 @@ pub fn privacy(snapshot: &Snapshot, ui: &mut Ui) -> Vec<Request> {
         300.0,
         |ui| {
             for row in &store.players {
-                cell(ui, &row.player, 24);
+                cell(ui, &row.player, 12);
                 ui.label("granted").on_hover_text("No row is written without it");
                 number(ui, row.sessions.to_string());
                 number(ui, row.events.to_string());
