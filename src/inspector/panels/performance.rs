@@ -48,9 +48,9 @@ pub fn performance(snapshot: &Snapshot, ui: &mut Ui) -> Vec<Request> {
         let held = "How much the governor holds work back so that frames stay short: 0 % not at all";
         figure(ui, "governor", format!("{:.0} %", live.pressure * 100.0), held);
         figure(ui, "overruns", live.overruns.to_string(), "Frames that work of the crate made too long");
-        let authored =
-            "Lines spoken, and how many of them were authored ones because no model was there in time";
-        figure(ui, "lines", format!("{} ({} authored)", live.finished, live.fallbacks), authored);
+        figure(ui, "lines", live.finished.to_string(), "Lines spoken since the game began");
+        let authored = "Lines that were authored ones, because no model was there in time";
+        figure(ui, "authored", live.fallbacks.to_string(), authored);
     });
     let points: Vec<[f64; 2]> = live
         .frames
