@@ -7,9 +7,9 @@
 //!   is pressed is kept in egui's own memory.
 //! * **the desk** ([`Desk`]): opens stores and models, pages and trains on threads of its own, and answers through one
 //!   bounded mailbox that is emptied once a frame.
-//! * a plugin that shows them in a Bevy app is still to come.
+//! * **the plugin** (`InspectorPlugin`, feature `inspector`): F12 in a game, `skald inspect` without one.
 //!
-//! Both need egui and no Bevy (feature `panels`): their tests build in seconds, and any other host of egui can
+//! The first two need egui and no Bevy (feature `panels`): their tests build in seconds, and any other host of egui can
 //! show them. egui is the very one that `bevy_egui` has; Cargo unifies them.
 
 mod desk;
@@ -17,6 +17,8 @@ mod frame;
 mod layout;
 mod look;
 pub mod panels;
+#[cfg(feature = "inspector")]
+mod plugin;
 mod request;
 mod snapshot;
 #[cfg(test)]
@@ -25,6 +27,8 @@ mod tests;
 pub use desk::{Desk, Places};
 pub use frame::show;
 pub use layout::{Layout, Panel};
+#[cfg(feature = "inspector")]
+pub use plugin::InspectorPlugin;
 pub use request::{Erase, Job, Recipe, Request};
 pub use snapshot::{
     Answered, Curve, EvaluationView, LevelView, LiveView, ModelView, RunView, SeenToken, Snapshot, StoreView,

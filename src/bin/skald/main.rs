@@ -7,6 +7,8 @@ mod bench;
 mod data;
 mod evaluate;
 mod generate;
+#[cfg(feature = "inspector")]
+mod inspect;
 mod level;
 mod model;
 mod plot;
@@ -67,6 +69,9 @@ enum Command {
     Level(level::LevelArgs),
     /// Say what a model is.
     Model(model::ModelArgs),
+    /// Look at recordings, trainings and models in a window.
+    #[cfg(feature = "inspector")]
+    Inspect(inspect::InspectArgs),
     /// Look after a playtest store.
     Recordings(recordings::RecordingsArgs),
     /// Set past trainings beside each other.
@@ -91,6 +96,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Level(args) => level::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Model(args) => model::run(&args, &cli.common).map(|()| Ended::Done),
+        #[cfg(feature = "inspector")]
+        Command::Inspect(args) => inspect::run(args).map(|()| Ended::Done),
         Command::Recordings(args) => recordings::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Runs(args) => runs::run(&args, &cli.common).map(|()| Ended::Done),
         Command::Bench(args) => bench::run(&args, &cli.common).map(|()| Ended::Done),
