@@ -57,7 +57,7 @@ pub fn erase_player(store: &Path, player: &str) -> Result<Erased> {
     let mut pseudonym = Some(player.to_owned()).filter(|_| !player.is_empty());
     if there(player)?.is_none() {
         pseudonym = Secret::load(store)?.map(|secret| secret.pseudonym(player));
-        if !pseudonym.as_deref().map(there).transpose()?.flatten().is_some() {
+        if pseudonym.as_deref().map(there).transpose()?.flatten().is_none() {
             pseudonym = None;
         }
     }

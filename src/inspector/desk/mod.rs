@@ -202,7 +202,7 @@ impl Clerk {
             Request::Verify => self.verify(),
             Request::Erase(what) => self.at(Panel::Privacy, |desk| desk.erase(&what)),
             Request::Train { recipe, config, data, out, resume } => {
-                self.train(recipe, config, data, out, resume)
+                self.train(recipe, config, data, out, resume);
             }
             Request::Pause => self.running.training(TrainControl::pause),
             Request::Continue => self.running.training(TrainControl::resume),

@@ -49,8 +49,8 @@ pub fn fill(snapshot: &mut Snapshot, dir: &Path) {
     generate(&desk, None);
     until(&desk, snapshot, |snapshot| snapshot.level.version == 1);
     until(&desk, snapshot, |snapshot| snapshot.jobs.is_empty());
-    let frames =
-        (0..600).map(|n: u32| 6.0 + (n * 7919 % 101) as f32 / 60.0 + f32::from(u8::from(n % 97 == 0)) * 4.0);
+    let frames = (0..600)
+        .map(|n: u32| 6.0 + (n * 7919 % 101) as f32 / 60.0 + f32::from(u8::from(n.is_multiple_of(97))) * 4.0);
     snapshot.live = Some(crate::inspector::LiveView {
         frames: frames.collect(),
         tokens_per_s: 1539.0,
