@@ -51,8 +51,8 @@ enum Action {
     Retain {
         #[command(flatten)]
         store: StoreArgs,
-        /// How many days are kept.
-        #[arg(long)]
+        /// How many days are kept, at least one.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
 }

@@ -29,7 +29,7 @@ pub fn privacy(snapshot: &Snapshot, ui: &mut Ui) -> Vec<Request> {
     let mut form: Draft = draft(ui, "privacy", || Draft { days: 90, ..Draft::default() });
     ui.horizontal_wrapped(|ui| {
         ui.label("Keep for");
-        ui.add(egui::DragValue::new(&mut form.days).range(0..=3650).suffix(" days"));
+        ui.add(egui::DragValue::new(&mut form.days).range(1..=3650).suffix(" days"));
         if form.old {
             if ui
                 .button(RichText::new("Really erase what is older").color(ui.visuals().error_fg_color))
