@@ -417,7 +417,10 @@ mod cli {
         recorded(&path, 1);
         let store = path.to_str().unwrap();
         let (code, stdout, _) = skald(&["verify", "--json", "--store", store]);
-        assert_eq!((code, &*stdout), (Some(0), "{\"sessions\":1,\"events\":100,\"acknowledged\":0}\n"));
+        assert_eq!(
+            (code, &*stdout),
+            (Some(0), "{\"sessions\":1,\"events\":100,\"acknowledged\":0,\"erased\":0}\n")
+        );
         Connection::open(&path)
             .unwrap()
             .execute("UPDATE events SET payload = '{}' WHERE seq = 5", [])
