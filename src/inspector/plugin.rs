@@ -1,6 +1,6 @@
 //! [`InspectorPlugin`]: the panels in a Bevy app, over the game or in a window of their own.
 //!
-//! What is shown is gathered in `Update`, drawn in bevy_egui's pass, and what was clicked is done in `Last`: the pass may
+//! What is shown is gathered in `Update`, drawn in the pass of egui, and what was clicked is done in `Last`: the pass may
 //! run more than once a frame, and so starts nothing.
 
 use super::desk::{Desk, Places};
