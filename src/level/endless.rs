@@ -35,15 +35,7 @@ impl Endless {
         model.turn_knobs(&request.style, &mut controls)?;
         let asked = model.asked(&controls, request.theme.as_deref())?;
         let across = request.size.map_or(model.usual_size().1, |(_, rows)| rows);
-        if !model.across.contains(&across) {
-            let reason = format!("the model has not learned levels of {across} rows");
-            return Err(Error::config(
-                "options",
-                "--size",
-                reason,
-                format!("choose one of {:?}", model.across),
-            ));
-        }
+        model.check_across(across)?;
         let plan = Plan {
             across,
             count: usize::MAX >> 8,

@@ -152,17 +152,7 @@ impl Generate {
         };
         check_size(width, height, "options", "--size")?;
         let (across, count) = shape(scan, width, height);
-        if !model.across.contains(&across) {
-            let side = if scan == super::Scan::Columns { "rows" } else { "columns" };
-            let known: Vec<String> = model.across.iter().map(usize::to_string).collect();
-            let reason = format!("the model has not learned levels of {across} {side}");
-            return Err(Error::config(
-                "options",
-                "--size",
-                reason,
-                format!("choose {} {side}", known.join(" or ")),
-            ));
-        }
+        model.check_across(across)?;
         // Games that are scanned by rows have whole levels, whose length is learned too.
         let most = if scan == super::Scan::Columns { super::LONGEST_SIDE } else { model.slices[2] * 4 };
         if count > most {

@@ -134,6 +134,17 @@ impl LevelModel {
         }
     }
 
+    /// Refuses slices of a length that it has not learned.
+    pub(super) fn check_across(&self, across: usize) -> Result<()> {
+        if self.across.contains(&across) {
+            return Ok(());
+        }
+        let side = if self.game.scan == super::Scan::Columns { "rows" } else { "columns" };
+        let known: Vec<String> = self.across.iter().map(usize::to_string).collect();
+        let reason = format!("the model has not learned levels of {across} {side}");
+        Err(Error::config("options", "--size", reason, format!("choose {} {side}", known.join(" or "))))
+    }
+
     /// Turns knobs to a player's style: an axis at 0.5 leaves its knobs where they usually are.
     ///
     /// # Errors

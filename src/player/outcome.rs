@@ -31,15 +31,7 @@ impl PlayerModel {
     ) -> Result<Vec<f32>> {
         let Some(kind) = self.vocabulary().kind(kind) else { return Ok(Vec::new()) };
         let subject = subject.and_then(|name| self.vocabulary().subject(name));
-        let context = self.decoder().context();
-        // Four tokens more must fit; of a history that is too long the newest half is read again.
-        let tokens = state.tokens();
-        let mut cache = state.cache();
-        let mut front = Vec::new();
-        if tokens.len() + 4 > context {
-            cache.truncate(0);
-            front.extend_from_slice(&tokens[tokens.len() - context / 2..]);
-        }
+        let (cache, front) = self.room(state);
         self.outcomes_after(cache, front, kind, subject, after_ms, &mut Scratch::default())
     }
 
@@ -56,13 +48,7 @@ impl PlayerModel {
         let [Some(first), Some(second)] = kinds.map(|kind| vocabulary.kind(kind)) else {
             return Ok(Vec::new());
         };
-        let context = self.decoder().context();
-        let (tokens, mut cache) = (state.tokens(), state.cache());
-        let mut front = Vec::new();
-        if tokens.len() + 4 > context {
-            cache.truncate(0);
-            front.extend_from_slice(&tokens[tokens.len() - context / 2..]);
-        }
+        let (mut cache, mut front) = self.room(state);
         // The kind is the last token that is written; what stands before it is the same for both.
         vocabulary.write(Some(0), after_ms, (Some(first), None, None), &mut front);
         front.pop();
@@ -77,23 +63,40 @@ impl PlayerModel {
             &logits
         };
         let shares = softmax(&[own[first as usize], own[second as usize]]);
-        let mut after = [Vec::new(), Vec::new()];
-        let mut caches = [cache.clone(), cache];
-        let asked = [[first], [second]];
-        let mut rows: Vec<Row<'_>> = caches
-            .iter_mut()
-            .zip(&asked)
-            .zip(&mut after)
-            .map(|((cache, tokens), logits)| Row { cache, tokens, logits, all: false, adapter: None })
-            .collect();
-        self.decoder().forward(&mut rows, &mut scratch)?;
-        let about = after.map(|logits| softmax(&logits));
+        let after = self.after_each(&cache, &[first, second], &mut scratch)?;
+        let about = [softmax(&after[0]), softmax(&after[1])];
         let chance = |name| {
             let subject = vocabulary.subject(name)? as usize;
             let [a, b] = [0, 1].map(|n| shares[n] * about[n][subject]);
             (a + b > 0.0).then(|| a / (a + b))
         };
         Ok(subjects.map(chance).collect())
+    }
+
+    /// What the network remembers of a player, with room for a question of four tokens, and what of their history it must read
+    /// again for that: the newest half of one that is too long.
+    fn room(&self, state: &PlayerState) -> (KvCache, Vec<u32>) {
+        let context = self.decoder().context();
+        let (tokens, mut cache) = (state.tokens(), state.cache());
+        if tokens.len() + 4 <= context {
+            return (cache, Vec::new());
+        }
+        cache.truncate(0);
+        (cache, tokens[tokens.len() - context / 2..].to_vec())
+    }
+
+    /// The logits after each of these tokens, were it the next.
+    fn after_each(&self, cache: &KvCache, next: &[u32], scratch: &mut Scratch) -> Result<Vec<Vec<f32>>> {
+        let mut caches: Vec<KvCache> = next.iter().map(|_| cache.clone()).collect();
+        let mut after = vec![Vec::new(); next.len()];
+        let mut rows: Vec<Row<'_>> = caches
+            .iter_mut()
+            .zip(next.chunks(1))
+            .zip(&mut after)
+            .map(|((cache, tokens), logits)| Row { cache, tokens, logits, all: false, adapter: None })
+            .collect();
+        self.decoder().forward(&mut rows, scratch)?;
+        Ok(after)
     }
 
     /// The same after a history that is in `cache`, and `front` which is not.
@@ -123,16 +126,7 @@ impl PlayerModel {
         let own: Vec<f32> = outcomes.clone().map(|token| logits[token as usize]).collect();
         let mut shares = softmax(&own);
         let Some(subject) = subject else { return Ok(shares) };
-        let mut caches: Vec<KvCache> = outcomes.clone().map(|_| cache.clone()).collect();
-        let asked: Vec<[u32; 1]> = outcomes.map(|token| [token]).collect();
-        let mut after = vec![Vec::new(); asked.len()];
-        let mut rows: Vec<Row<'_>> = caches
-            .iter_mut()
-            .zip(&asked)
-            .zip(&mut after)
-            .map(|((cache, tokens), logits)| Row { cache, tokens, logits, all: false, adapter: None })
-            .collect();
-        self.decoder().forward(&mut rows, scratch)?;
+        let after = self.after_each(&cache, &outcomes.collect::<Vec<u32>>(), scratch)?;
         for (share, logits) in shares.iter_mut().zip(&after) {
             *share *= softmax(logits)[subject as usize];
         }

@@ -247,13 +247,17 @@ impl EventVocabulary {
         bins.chain(self.stored.words.iter().map(|_| f32::NAN)).collect()
     }
 
+    fn outcome_token(&self, event: &Event, table: &Table) -> Option<u32> {
+        match (event.value, event.word) {
+            (Some(value), _) => Some(self.bin(value)),
+            (_, Some(word)) => table.words.get(word as usize).copied(),
+            _ => None,
+        }
+    }
+
     pub(super) fn outcome_of(&self, event: &Event, table: &Table) -> Option<Outcome> {
         self.stored.view.outcome.as_ref()?;
-        let token = match (event.value, event.word) {
-            (Some(value), _) => self.bin(value),
-            (_, Some(word)) => *table.words.get(word as usize)?,
-            _ => return None,
-        };
+        let token = self.outcome_token(event, table)?;
         let index = token.checked_sub(self.firsts.bin)? as usize;
         Some(Outcome { index, value: event.value.filter(|value| value.is_finite()) })
     }
@@ -297,11 +301,7 @@ impl EventVocabulary {
         let (mut tokens, mut ends) = (vec![BOS], Vec::with_capacity(events.len()));
         let mut before = None;
         for event in events {
-            let outcome = match (event.value, event.word) {
-                (Some(value), _) => Some(self.bin(value)),
-                (_, Some(word)) => table.words.get(word as usize).copied(),
-                _ => None,
-            };
+            let outcome = self.outcome_token(event, table);
             let subject = event.subject.map(|subject| table.subjects[subject as usize]);
             let kind = Some(table.kinds[event.kind as usize]);
             self.write(before, event.at_ms, (kind, outcome, subject), &mut tokens);
